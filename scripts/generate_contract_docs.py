@@ -1,0 +1,332 @@
+#!/usr/bin/env python3
+"""Write docs/contract.md: every field that a contract may have, with type, default and meaning.
+
+Names, types, defaults and choices are what the parser asks for while it reads sample contracts; only the meanings are
+written here. A field without a meaning, and a meaning without a field, stop the script.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vla_ros.contract import Section, parse_contract  # noqa: E402
+from vla_ros.contract import parse as parser  # noqa: E402
+from vla_ros.contract.parse_parts import COMMAND_QOS, SENSOR_QOS  # noqa: E402
+from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS  # noqa: E402
+
+TARGET = ROOT / "docs" / "contract.md"
+
+INTRODUCTION = """\
+# The robot's contract
+
+<!-- Written by scripts/generate_contract_docs.py (`make docs`). Edit the script or the parser, not this file. -->
+
+One YAML file per robot, under `config/robots/`, says what a policy sees and does. The policy node, the recorder, the
+converter and the replay read the same file, and its hash travels into every dataset and checkpoint.
+`vla_ros contract check FILE` reads one and names the first mistake by file, place, value and nearest name.
+`config/robots/metaworld_sawyer.yaml` is a complete example.
+
+`required` as a default means that the field must be there. An unknown or misspelt field is an error, and so is a field
+that has no meaning for the type beside it. Topics are full names, as bags store them; launch remapping still applies.
+Numbers are finite. Streams of the same key are joined to one vector, in the order of the file.
+"""
+
+SECTIONS = {
+    "": "Top level",
+    "inputs[]": "`inputs`: the streams that are observed",
+    "inputs[].image": "`image`: form of an Image or CompressedImage",
+    "inputs[].points": "`points`: form of a PointCloud2 or LaserScan",
+    "inputs[].window": "`window`: form of an Imu",
+    "alignment": "`alignment` of an input or of the record",
+    "qos": "`qos` of an input, the record or a sink",
+    "action": "`action`: what a policy predicts",
+    "action.gripper": "`action.gripper`",
+    "action.record": "`action.record`: where the demonstrator's action is read",
+    "action.sinks[]": "`action.sinks`: where commands are published",
+    "action.limits": "`action.limits`: what the safety filter holds",
+    "action.limits.workspace": "`action.limits.workspace`",
+    "instruction": "`instruction`: language",
+}
+"""Where a mapping stands → heading, in the order of the page."""
+
+MEANINGS = {
+    "robot_type": "Name of the robot, stored in datasets and checkpoints. Part of the hash.",
+    "fps": "Ticks per second of observations, dataset rows and action steps. Part of the hash.",
+    "control_rate_hz": "Commands per second; a multiple of `fps`.",
+    "base_frame": "frame_id of the robot's base (REP-105).",
+    "max_wait_s": "How long after a tick a late sample is waited for before the tick is assembled without it, in s.",
+    "inputs": "The streams, at least one.",
+    "action": "The action.",
+    "instruction": "Where instructions come from.",
+    "inputs[].key": "Feature key, `observation.…` or `goal.…`; cameras are `observation.images.<name>` as in LeRobot.",
+    "inputs[].topic": "ROS topic, full name.",
+    "inputs[].type": "ROS type; decides the form below that is needed and the decoder.",
+    "inputs[].qos": "Quality of service of the subscription.",
+    "inputs[].alignment": "How samples become the value at a tick. Part of the hash.",
+    "inputs[].max_age_s": "Older than this at a tick, in s, the value counts as missing.",
+    "inputs[].image": "Of an image, and only there.",
+    "inputs[].points": "Of a point cloud or scan, and only there.",
+    "inputs[].window": "Of an IMU, and only there: a policy sees the samples up to the tick, not the last one.",
+    "inputs[].joints": "Of a JointState: the joints, in the order in which the policy gets them.",
+    "inputs[].field": "Of a JointState: which of its arrays.",
+    "inputs[].fields": "Of types with named numbers: which of them, as dotted paths. All of the type's own by default.",
+    "inputs[].names": "What those numbers are called in the dataset; of a MultiArray, one name per element.",
+    "inputs[].required": "Whether every policy needs it. What a policy takes as input is required in any case.",
+    "inputs[].on_missing": (
+        "What the robot does while it is missing: `hold` its pose by commands of zero motion, `stop` commanding after "
+        "one command of zero motion, or `abort`: the node deactivates."
+    ),
+    "inputs[].frame": "Expected frame_id; another one in a message is an error. Left out, it is not checked.",
+    "inputs[].image.height": "Pixels, after crop and resize.",
+    "inputs[].image.width": "Pixels, after crop and resize.",
+    "inputs[].image.crop": "(top, left, height, width) in pixels of the incoming image; all of it by default.",
+    "inputs[].points.count": "Points that the policy gets: more are thinned out evenly, fewer followed by rows of NaN.",
+    "inputs[].points.fields": "Fields of a point. Of a LaserScan: x, y, z, range, angle, intensity.",
+    "inputs[].window.samples": "Samples in the window, the last one at the tick.",
+    "inputs[].window.period_s": "Time between them, in s; each is interpolated.",
+    "alignment.method": (
+        "`hold` the newest sample that is not after the tick, the `nearest` one, or `interpolate` linearly between the "
+        "two around it (numbers only)."
+    ),
+    "alignment.timeline": "A sample's time: header stamp, or when it was received. Headerless types need `receive`.",
+    "qos.reliability": "A best-effort reader hears every publisher; a reliable one only reliable publishers.",
+    "qos.durability": "`transient_local` delivers what was published before the subscription.",
+    "qos.depth": "Messages kept.",
+    "action.key": "Feature key of the action.",
+    "action.representation": (
+        "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, or `joint_position` (rad)."
+    ),
+    "action.rotation": "How the rotation is written: 0, 3, 4 (x, y, z, w) or 6 numbers after the translation.",
+    "action.names": "Names of the numbers: translation x, y, z; the rotation's; the gripper last. Or joint names.",
+    "action.units": "Unit of each number, for people and for the dataset. Part of the hash.",
+    "action.frame": "frame_id of the motion (REP-105). Part of the hash.",
+    "action.gripper": "Which number is the gripper; left out when there is none.",
+    "action.record": "Where the recorder and the converter read the action.",
+    "action.sinks": "At least one.",
+    "action.limits": "Bounds; none where a field is left out.",
+    "action.past_end": (
+        "When a chunk is used up: `hold` its last step for `max_hold_s` and then stop, `zero` (command no motion), or "
+        "`stop` commanding."
+    ),
+    "action.max_hold_s": "Of `past_end: hold`, in s.",
+    "action.gripper.name": "The last name of the action.",
+    "action.gripper.open": "Its value when open.",
+    "action.gripper.closed": "Its value when closed.",
+    "action.record.topic": "ROS topic, full name.",
+    "action.record.type": "ROS type; must be able to carry the representation, and the gripper if there is one.",
+    "action.record.qos": "Quality of service of the subscription.",
+    "action.record.alignment": "How commands become the action of a tick.",
+    "action.record.max_age_s": "Older than this at a tick, in s, there was no action.",
+    "action.sinks[].topic": "ROS topic, full name; each topic once.",
+    "action.sinks[].type": "ROS type; decides the encoder and must be able to carry the representation.",
+    "action.sinks[].qos": "Quality of service of the publisher.",
+    "action.sinks[].names": "Of a Float64MultiArray or JointTrajectory: which numbers it carries, all by default.",
+    "action.sinks[].units": "Of a TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1.",
+    "action.sinks[].linear_scale": "Of a unitless twist: m/s at 1.",
+    "action.sinks[].angular_scale": "Of a unitless twist: rad/s at 1.",
+    "action.limits.lower": "Lowest value of each number, in the action's units.",
+    "action.limits.upper": "Highest value of each number.",
+    "action.limits.max_speed": "Of the end effector, in m/s.",
+    "action.limits.max_angular_speed": "Of the end effector, or of the fastest joint, in rad/s.",
+    "action.limits.max_acceleration": "Of the end effector, in m/s².",
+    "action.limits.workspace": "Box for the end effector's position, in the base frame.",
+    "action.limits.workspace.min": "Lowest x, y, z, in m.",
+    "action.limits.workspace.max": "Highest x, y, z, in m.",
+    "action.limits.workspace.position_key": "Feature with the position now; needed unless the action is a `pose`.",
+    "action.limits.workspace.position_names": "Its numbers for x, y, z.",
+    "instruction.topic": "ROS topic (std_msgs/msg/String, transient local).",
+    "instruction.default": "What holds until the first instruction arrives.",
+}
+
+COMPUTED_DEFAULTS = {
+    "control_rate_hz": "`fps`",
+    "max_wait_s": "1 / `fps`",
+    "inputs[].fields": "by type",
+    "inputs[].points.fields": "x, y, z; of a scan x, y",
+    "inputs[].names": "`fields`",
+    "inputs[].frame": "none",
+    "qos.reliability": f"{SENSOR_QOS.reliability}; commands {COMMAND_QOS.reliability}",
+    "qos.depth": f"{SENSOR_QOS.depth}; commands {COMMAND_QOS.depth}",
+}
+"""Defaults that depend on something else."""
+
+ROS_TYPE = "ROS type, see below"
+KINDS = {
+    "inputs[].type": ROS_TYPE,
+    "action.record.type": ROS_TYPE,
+    "action.sinks[].type": ROS_TYPE,
+    "action.gripper.name": "one of `names`",
+}
+"""Choices that are long or come from elsewhere in the file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field as the parser asks for it."""
+
+    kind: str
+    default: str
+
+
+ROWS: dict[str, Row] = {}
+_ABSENT: Any = object()
+
+
+def place_of(path: str, field: str) -> str:
+    """Return where a field stands, the same for every list entry and for alignment and qos wherever they stand."""
+    names = [name.partition("[")[0] + ("[]" if "[" in name else "") for name in path.split(".") if name]
+    if names and names[-1] in ("alignment", "qos"):
+        names = names[-1:]
+    return ".".join([*names, field])
+
+
+class RecordingSection(Section):
+    """Reads like `Section` and notes every field that is asked for."""
+
+    def _note(self, field: str, kind: str, default: Any) -> None:
+        place = place_of(self.path, field)
+        if "[" in field:  # an entry of a list that is noted as a whole
+            return
+        if default is _ABSENT:
+            shown = "required"
+        elif default in (None, (), {}, ""):
+            shown = "none"
+        else:
+            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        ROWS.setdefault(place, Row(KINDS.get(place, kind), COMPUTED_DEFAULTS.get(place, shown)))
+
+    def scalar(self, field: str, kind: Any, default: Any = _ABSENT, **bounds: Any) -> Any:
+        """Note a scalar and read it."""
+        self._note(field, describe(kind, bounds), default)
+        return super().scalar(field, kind, **({} if default is _ABSENT else {"default": default}), **bounds)
+
+    def optional(self, field: str, kind: Any, **bounds: Any) -> Any:
+        """Note a scalar that may be absent and read it."""
+        self._note(field, describe(kind, bounds), None)
+        return super().optional(field, kind, **bounds)
+
+    def items(self, field: str, kind: Any, default: Any = _ABSENT, **bounds: Any) -> Any:
+        """Note a list and read it."""
+        length = f"{bounds['length']} " if bounds.get("length") and field in FIXED_LENGTHS else ""
+        self._note(field, f"list of {length}{NAMES[kind]}s", default)
+        return super().items(field, kind, **({} if default is _ABSENT else {"default": default}), **bounds)
+
+    def section(self, field: str, default: Any = _ABSENT) -> Any:
+        """Note a mapping and read it."""
+        required = default is _ABSENT and place_of(self.path, field) != "action.gripper"
+        self._note(field, "mapping", _ABSENT if required else None)
+        return super().section(field, **({} if default is _ABSENT else {"default": default}))
+
+    def sections(self, field: str, default: Any = _ABSENT) -> Any:
+        """Note a list of mappings and read it."""
+        self._note(field, "list of mappings", default)
+        return super().sections(field, **({} if default is _ABSENT else {"default": default}))
+
+
+NAMES = {str: "string", int: "integer", float: "number", bool: "bool"}
+FIXED_LENGTHS = ("crop", "min", "max", "position_names")
+
+
+def describe(kind: type, bounds: dict[str, Any]) -> str:
+    """Return what a scalar may be, in words."""
+    choices, minimum = bounds.get("choices"), bounds.get("minimum")
+    if choices and kind is str:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if minimum is not None:
+        return f"{NAMES[kind]} {'>' if bounds.get('exclusive') else '≥'} {minimum:g}"
+    return NAMES[kind]
+
+
+def samples() -> list[dict[str, Any]]:
+    """Return contracts that between them have every field once."""
+    stream = {"topic": "/a", "max_age_s": 1.0}
+    inputs: list[dict[str, Any]] = [
+        {**stream, "key": "observation.images.a", "type": "sensor_msgs/msg/Image", "image": {"height": 1, "width": 1}},
+        {
+            **stream,
+            "topic": "/b",
+            "key": "observation.points.a",
+            "type": "sensor_msgs/msg/PointCloud2",
+            "points": {"count": 1},
+        },
+        {
+            **stream,
+            "topic": "/c",
+            "key": "observation.imu.a",
+            "type": "sensor_msgs/msg/Imu",
+            "frame": "imu",
+            "window": {"samples": 1, "period_s": 1.0},
+        },
+        {**stream, "topic": "/d", "key": "observation.state", "type": "sensor_msgs/msg/JointState", "joints": ["a"]},
+    ]
+    action = {
+        "representation": "twist",
+        "names": ["x", "y", "z", "g"],
+        "units": ["m/s", "m/s", "m/s", "1"],
+        "gripper": {"name": "g", "open": 0.0, "closed": 1.0},
+        "record": {"topic": "/e", "type": "vla_ros_msgs/msg/EndEffectorAction", "max_age_s": 1.0},
+        "sinks": [
+            {
+                "topic": "/f",
+                "type": "geometry_msgs/msg/TwistStamped",
+                "units": "unitless",
+                "linear_scale": 1.0,
+                "angular_scale": 1.0,
+            },
+            {"topic": "/g", "type": "std_msgs/msg/Float64MultiArray"},
+        ],
+    }
+    return [{"robot_type": "a", "fps": 1, "inputs": inputs, "action": action}]
+
+
+def read_samples() -> dict[str, Row]:
+    """Parse the samples and return every field that the parser asked for."""
+    ROWS.clear()
+    with mock.patch.object(parser, "Section", RecordingSection):
+        for sample in samples():
+            parse_contract(yaml.safe_load(yaml.safe_dump(sample)), "sample")
+    return dict(ROWS)
+
+
+def render() -> str:
+    """Return the page.
+
+    Raises:
+        SystemExit: A field has no meaning here, or a meaning belongs to no field.
+    """
+    rows = read_samples()
+    if undocumented := sorted(rows.keys() ^ MEANINGS.keys()):
+        raise SystemExit(f"{Path(__file__).name}: field and meaning do not match: {', '.join(undocumented)}")
+    parts = [INTRODUCTION]
+    for section, heading in SECTIONS.items():
+        fields = [place for place in MEANINGS if place.rpartition(".")[0] == section]
+        lines = [f"## {heading}", "", "| field | type | default | meaning |", "|---|---|---|---|"]
+        for place in fields:
+            row = rows[place]
+            lines.append(f"| `{place.rpartition('.')[2]}` | {row.kind} | {row.default} | {MEANINGS[place]} |")
+        parts.append("\n".join([*lines, ""]))
+    parts.append(types_table())
+    return "\n".join(parts)
+
+
+def types_table() -> str:
+    """Return what each ROS type can be used for."""
+    lines = ["## ROS types", "", "| input | needs | numbers by default |", "|---|---|---|"]
+    needs = {"image": "`image`", "points": "`points`", "window": "`window`", "joints": "`joints`", "array": "`names`"}
+    for name, kind in INPUT_TYPES.items():
+        lines.append(f"| `{name}` | {needs.get(kind.form, '')} | {', '.join(kind.fields)} |")
+    for title, table in (("record", ACTION_SOURCES), ("sink", SINK_REPRESENTATIONS)):
+        lines += ["", f"| {title} | carries |", "|---|---|"]
+        lines += [f"| `{name}` | {', '.join(forms)} |" for name, forms in table.items()]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")
