@@ -1,0 +1,164 @@
+"""What a contract means: features, hash, defaults. The shipped contracts are among the samples."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vla_ros.contract import QosSpec, RobotContract, load_contract, parse_contract
+from vla_ros.data_types import ContractError
+
+ROOT = Path(__file__).resolve().parents[2]
+SAWYER = ROOT / "config" / "robots" / "metaworld_sawyer.yaml"
+SHIPPED = sorted((ROOT / "config" / "robots").glob("*.yaml"))
+
+
+def sawyer_content() -> Any:
+    return yaml.safe_load(SAWYER.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def content() -> Any:
+    return sawyer_content()
+
+
+@pytest.fixture(scope="module")
+def sawyer() -> RobotContract:
+    return load_contract(SAWYER)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_contract_parses_and_is_named_after_its_file(path: Path) -> None:
+    assert load_contract(path).robot_type == path.stem
+
+
+def test_features_follow_the_contract_and_the_action_is_last(sawyer: RobotContract) -> None:
+    assert {key: (feature.kind, feature.shape, feature.dtype) for key, feature in sawyer.features.items()} == {
+        "observation.images.front": ("image", (84, 84, 3), "uint8"),
+        "observation.images.wrist": ("image", (84, 84, 3), "uint8"),
+        "observation.state": ("vector", (4,), "float32"),
+        "observation.joint_positions": ("vector", (7,), "float32"),
+        "observation.imu.wrist": ("window", (4, 6), "float32"),
+        "observation.points.lidar": ("points", (360, 3), "float32"),
+        "action": ("action", (4,), "float32"),
+    }
+    assert list(sawyer.features)[-1] == "action"
+
+
+def test_streams_of_one_key_are_joined_in_the_order_of_the_contract(sawyer: RobotContract) -> None:
+    assert sawyer.feature("observation.state").names == (
+        "end_effector_x",
+        "end_effector_y",
+        "end_effector_z",
+        "gripper_opening",
+    )
+
+
+def test_an_unknown_feature_names_the_nearest(sawyer: RobotContract) -> None:
+    with pytest.raises(
+        ContractError, match=r"no input or action has the key 'observation\.stat'.*'observation\.state'"
+    ):
+        sawyer.feature("observation.stat")
+
+
+def test_sensors_are_best_effort_and_commands_reliable_with_no_backlog(sawyer: RobotContract) -> None:
+    assert {spec.qos for spec in sawyer.inputs} == {QosSpec("best_effort", "volatile", 5)}
+    assert {sink.qos for sink in sawyer.action.sinks} == {QosSpec("reliable", "volatile", 1)}
+
+
+def test_the_gripper_is_the_last_number_and_a_displacement_without_rotation_has_none(sawyer: RobotContract) -> None:
+    assert sawyer.action.gripper_index == 3
+    assert sawyer.action.rotation_slice == slice(3, 3)
+
+
+def test_what_is_left_out_has_the_documented_default(content: Any) -> None:
+    for field in ("control_rate_hz", "base_frame", "max_wait_s", "instruction"):
+        content.pop(field)
+    content["action"].pop("past_end")
+    contract = parse_contract(content, "robot.yaml")
+    assert (contract.control_rate_hz, contract.base_frame, contract.max_wait_s) == (20, "base_link", 0.05)
+    assert (contract.instruction.topic, contract.instruction.default) == ("/instruction", "")
+    assert (contract.action.past_end, contract.action.max_hold_s, contract.action.rotation) == ("zero", 0.1, "none")
+
+
+def test_the_file_name_is_no_part_of_a_contract(content: Any) -> None:
+    assert parse_contract(content, "a.yaml") == parse_contract(content, "b.yaml")
+
+
+def set_at(content: Any, *place: str | int, value: Any) -> Any:
+    holder = content
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("inputs", 0, "topic"), "/other/image"),
+        (("inputs", 0, "qos"), {"reliability": "reliable", "depth": 2}),
+        (("inputs", 0, "max_age_s"), 1.0),
+        (("inputs", 0, "required"), False),
+        (("inputs", 0, "on_missing"), "hold"),
+        (("inputs", 0, "frame"), "other_frame"),
+        (("max_wait_s",), 0.01),
+        (("control_rate_hz",), 100),
+        (("action", "limits", "max_speed"), 0.1),
+        (("action", "limits", "upper"), [0.01, 0.01, 0.01, 1.0]),
+        (("action", "past_end"), "stop"),
+        (("action", "record", "topic"), "/teleop"),
+        (("action", "sinks"), [{"topic": "/a", "type": "vla_ros_msgs/msg/EndEffectorAction"}]),
+        (("instruction", "default"), "do something else"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_the_hash_ignores_what_gives_the_numbers_no_meaning(
+    content: Any, sawyer: RobotContract, place: tuple[str | int, ...], value: Any
+) -> None:
+    assert parse_contract(set_at(content, *place, value=value), "robot.yaml").hash == sawyer.hash
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("robot_type",), "another_robot"),
+        (("fps",), 10),
+        (("inputs", 0, "key"), "observation.images.top"),
+        (("inputs", 0, "type"), "sensor_msgs/msg/CompressedImage"),
+        (("inputs", 0, "image", "width"), 96),
+        (("inputs", 0, "image", "crop"), [0, 0, 10, 10]),
+        (("inputs", 0, "alignment"), {"method": "nearest"}),
+        (("inputs", 4, "joints"), [f"right_j{index}" for index in (1, 0, 2, 3, 4, 5, 6)]),
+        (("inputs", 4, "field"), "velocity"),
+        (("inputs", 2, "fields"), ["pose.position.y", "pose.position.x", "pose.position.z"]),
+        (("inputs", 5, "window", "samples"), 5),
+        (("inputs", 6, "points", "count"), 180),
+        (("action", "names"), ["dy", "dx", "dz", "gripper"]),
+        (("action", "units"), ["mm", "mm", "mm", "1"]),
+        (("action", "frame"), "tool0"),
+        (("action", "gripper", "closed"), 0.5),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_the_hash_changes_with_what_gives_the_numbers_their_meaning(
+    content: Any, sawyer: RobotContract, place: tuple[str | int, ...], value: Any
+) -> None:
+    assert parse_contract(set_at(content, *place, value=value), "robot.yaml").hash != sawyer.hash
+
+
+def test_the_order_of_joined_streams_is_part_of_the_hash(content: Any, sawyer: RobotContract) -> None:
+    content["inputs"][2], content["inputs"][3] = content["inputs"][3], content["inputs"][2]
+    assert parse_contract(content, "robot.yaml").hash != sawyer.hash
+
+
+def test_the_hash_is_sixteen_hexadecimal_digits_and_the_same_at_every_reading(sawyer: RobotContract) -> None:
+    assert sawyer.hash == load_contract(SAWYER).hash
+    assert len(sawyer.hash) == 16
+    assert int(sawyer.hash, 16) > 0
+
+
+def test_a_contract_cannot_be_changed_after_it_was_checked(sawyer: RobotContract) -> None:
+    with pytest.raises(AttributeError):
+        sawyer.fps = 5  # type: ignore[misc]

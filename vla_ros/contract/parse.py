@@ -1,0 +1,220 @@
+"""YAML → `RobotContract`, with an error that names the file, the place, the value and the fix.
+
+Holds the top level, the inputs and the checks between parts; `parse_action` reads the action. Only what the
+YAML says is checked here, never a running robot.
+"""
+
+from pathlib import Path
+from typing import Any, get_args
+
+from vla_ros.contract.parse_action import parse_action
+from vla_ros.contract.parse_parts import SENSOR_QOS, parse_alignment, parse_qos, text, topic
+from vla_ros.contract.reader import Section, load_yaml
+from vla_ros.contract.schema import (
+    ImageSpec,
+    InputSpec,
+    InstructionSpec,
+    OnMissing,
+    PointsSpec,
+    RobotContract,
+    WindowSpec,
+)
+from vla_ros.contract.types import INPUT_TYPES, InputType
+from vla_ros.data_types import ContractError, nearest_name
+
+
+def load_contract(path: str | Path) -> RobotContract:
+    """Read a contract file.
+
+    Raises:
+        ContractError: The file is missing or malformed, or the contract contradicts itself.
+    """
+    path = Path(path)
+    return parse_contract(load_yaml(path, ContractError), str(path))
+
+
+def parse_contract(content: Any, source: str) -> RobotContract:
+    """Build a contract from parsed YAML.
+
+    Args:
+        content: The mapping that the file holds.
+        source: Name for messages.
+
+    Raises:
+        ContractError: As `load_contract`.
+    """
+    top = Section(source, "", content, ContractError)
+    fps = top.scalar("fps", int, minimum=1)
+    control_rate_hz = top.scalar("control_rate_hz", int, fps, minimum=1)
+    if control_rate_hz % fps:
+        raise top.fail(
+            "control_rate_hz", f"{control_rate_hz} is not a multiple of fps {fps}: steps would change between commands"
+        )
+    contract = RobotContract(
+        robot_type=text(top, "robot_type"),
+        fps=fps,
+        control_rate_hz=control_rate_hz,
+        base_frame=text(top, "base_frame", "base_link"),
+        max_wait_s=top.scalar("max_wait_s", float, 1.0 / fps, minimum=0.0),
+        inputs=tuple(_input(section) for section in top.sections("inputs")),
+        action=parse_action(top.section("action")),
+        instruction=_instruction(top.section("instruction", {})),
+        source=source,
+    )
+    top.finish()
+    _check_keys(contract, top)
+    _check_topics(contract, top)
+    _check_position(contract, top)
+    return contract
+
+
+def _input(at: Section) -> InputSpec:
+    type_name = at.scalar("type", str, choices=list(INPUT_TYPES))
+    kind = INPUT_TYPES[type_name]
+    key = at.scalar("key", str)
+    if not key.startswith(("observation.", "goal.")) or "/" in key or not all(key.split(".")):
+        raise at.fail(
+            "key", f"'{key}' must be 'observation.' or 'goal.' and a name, parts joined by single dots, no '/'"
+        )
+    image = _image(at.section("image")) if kind.form == "image" else None
+    points = _points(at.section("points"), kind) if kind.form == "points" else None
+    window = _window(at.section("window")) if kind.form == "window" else None
+    names, fields = ((), ()) if image or points else _selection(at, kind)
+    spec = InputSpec(
+        key=key,
+        topic=topic(at),
+        type=type_name,
+        qos=parse_qos(at, SENSOR_QOS),
+        alignment=parse_alignment(at, numeric=image is None and points is None, has_header=kind.has_header),
+        max_age_s=at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
+        names=names,
+        fields=fields,
+        image=image,
+        points=points,
+        window=window,
+        required=at.scalar("required", bool, True),
+        on_missing=at.scalar("on_missing", str, "stop", choices=get_args(OnMissing)),  # type: ignore[arg-type] # checked
+        frame=text(at, "frame") if "frame" in at else at.raw("frame", None),
+    )
+    at.finish()
+    if spec.frame is not None and not kind.has_header:
+        raise at.fail("frame", f"{type_name} carries no header and so no frame; leave it out")
+    return spec
+
+
+def _selection(at: Section, kind: InputType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names and message fields of the numbers of a vector or window."""
+    chosen_by = "joints" if kind.form == "joints" else "names"
+    fields: tuple[str, ...]
+    if kind.form == "joints":
+        names = at.items("joints", str)
+        fields = (at.scalar("field", str, "position", choices=("position", "velocity", "effort")),)
+    elif kind.form == "array":
+        names, fields = at.items("names", str), ()
+    else:
+        fields = at.items("fields", str, kind.fields, choices=kind.all_fields)
+        names = at.items("names", str, fields, length=len(fields))
+    if not names:
+        raise at.fail("fields" if kind.form in ("fields", "window") else chosen_by, "must not be empty")
+    if len(set(names)) != len(names):
+        raise at.fail(chosen_by, f"repeats a name: {', '.join(names)}")
+    return names, fields
+
+
+def _image(at: Section) -> ImageSpec:
+    crop = at.items("crop", int, None, length=4)
+    if crop is not None and (min(crop[:2]) < 0 or min(crop[2:]) < 1):
+        raise at.fail("crop", f"is (top, left, height, width) in pixels of the incoming image, got {list(crop)}")
+    spec = ImageSpec(at.scalar("height", int, minimum=1), at.scalar("width", int, minimum=1), crop)  # type: ignore[arg-type] # length checked
+    at.finish()
+    return spec
+
+
+def _points(at: Section, kind: InputType) -> PointsSpec:
+    spec = PointsSpec(
+        at.scalar("count", int, minimum=1),
+        at.items("fields", str, kind.fields, choices=kind.all_fields or None),
+    )
+    at.finish()
+    if not spec.fields or len(set(spec.fields)) != len(spec.fields):
+        raise at.fail("fields", f"must name one field or more, each once, got {list(spec.fields)}")
+    return spec
+
+
+def _window(at: Section) -> WindowSpec:
+    spec = WindowSpec(at.scalar("samples", int, minimum=1), at.scalar("period_s", float, minimum=0.0, exclusive=True))
+    at.finish()
+    return spec
+
+
+def _instruction(at: Section) -> InstructionSpec:
+    spec = InstructionSpec(topic(at, "/instruction"), at.scalar("default", str, ""))
+    at.finish()
+    return spec
+
+
+def _check_keys(contract: RobotContract, top: Section) -> None:
+    """Refuse streams of one key that cannot be joined to one vector."""
+    by_key: dict[str, list[InputSpec]] = {}
+    for index, spec in enumerate(contract.inputs):
+        others = by_key.setdefault(spec.key, [])
+        form = spec.image or spec.points or spec.window
+        if others and (form or any(o.image or o.points or o.window for o in others)):
+            raise top.fail(f"inputs[{index}].key", f"'{spec.key}' is used twice; only vectors are joined")
+        repeated = {name for other in others for name in other.names} & set(spec.names)
+        if repeated:
+            raise top.fail(
+                f"inputs[{index}].key",
+                f"'{spec.key}' already has numbers named {', '.join(sorted(repeated))}; "
+                "give this stream another key or names",
+            )
+        others.append(spec)
+    if not contract.inputs:
+        raise top.fail("inputs", "must name at least one stream")
+
+
+def _check_topics(contract: RobotContract, top: Section) -> None:
+    """Refuse one topic under two types, and two commands on one topic: a receiver would take both for its own."""
+    action = contract.action
+    uses = [(f"inputs[{i}]", spec.topic, spec.type) for i, spec in enumerate(contract.inputs)]
+    uses.append(("action.record", action.record.topic, action.record.type))
+    uses += [(f"action.sinks[{i}]", sink.topic, sink.type) for i, sink in enumerate(action.sinks)]
+    uses.append(("instruction", contract.instruction.topic, "std_msgs/msg/String"))
+    seen: dict[str, tuple[str, str]] = {}
+    for place, name, type_name in uses:
+        other, other_type = seen.setdefault(name, (place, type_name))
+        if other_type != type_name:
+            raise top.fail(f"{place}.topic", f"'{name}' carries {type_name} here and {other_type} at {other}")
+    topics = [sink.topic for sink in action.sinks]
+    for index, name in enumerate(topics):
+        if name in topics[:index]:
+            raise top.fail(
+                f"action.sinks[{index}].topic", f"'{name}' is already a sink; one topic takes one command stream"
+            )
+
+
+def _check_position(contract: RobotContract, top: Section) -> None:
+    """Refuse a workspace box whose filter could not know where the end effector is."""
+    limits, place = contract.action.limits, "action.limits.workspace"
+    if not limits.position_key and not limits.position_names:
+        if limits.workspace_min and contract.action.representation != "pose":
+            raise top.fail(
+                place, "needs position_key and position_names: a box for motions must know where the end effector is"
+            )
+        return
+    if not limits.position_key or not limits.position_names:
+        raise top.fail(place, "needs position_key and position_names together")
+    keys = [key for key, feature in contract.features.items() if feature.kind == "vector"]
+    if limits.position_key not in keys:
+        hint = nearest_name(limits.position_key, keys)
+        raise top.fail(
+            f"{place}.position_key",
+            f"'{limits.position_key}' is not a vector input; those are {', '.join(keys)}.{hint}",
+        )
+    names = contract.features[limits.position_key].names
+    for index, name in enumerate(limits.position_names):
+        if name not in names:
+            raise top.fail(
+                f"{place}.position_names[{index}]",
+                f"'{name}' is not a number of {limits.position_key}: {', '.join(names)}.{nearest_name(name, names)}",
+            )

@@ -1,0 +1,155 @@
+"""The ``action`` section of a contract: names, representation, gripper, record, sinks, limits."""
+
+from typing import Any, get_args
+
+from vla_ros.contract.parse_parts import COMMAND_QOS, parse_alignment, parse_qos, text, topic
+from vla_ros.contract.reader import Section
+from vla_ros.contract.schema import (
+    ROTATION_WIDTH,
+    ActionSpec,
+    GripperSpec,
+    LimitsSpec,
+    RecordSpec,
+    Representation,
+    SinkSpec,
+)
+from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
+
+_WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
+
+
+def parse_action(at: Section) -> ActionSpec:
+    """Read the action.
+
+    Raises:
+        UserError: A field is wrong, or the parts contradict each other.
+    """
+    representation: Any = at.scalar("representation", str, choices=get_args(Representation))
+    rotation: Any = at.scalar("rotation", str, "none", choices=tuple(ROTATION_WIDTH))
+    names = at.items("names", str)
+    gripper = _gripper(at.section("gripper"), names) if "gripper" in at else at.raw("gripper", None)
+    _check_names(at, representation, rotation, names, gripper)
+    past_end: Any = at.scalar("past_end", str, "zero", choices=("hold", "zero", "stop"))
+    spec = ActionSpec(
+        key=at.scalar("key", str, "action", choices=("action",)),
+        names=names,
+        units=at.items("units", str, length=len(names)),
+        representation=representation,
+        rotation=rotation,
+        frame=text(at, "frame", "base_link"),
+        record=_record(at.section("record"), representation, gripper),
+        sinks=tuple(_sink(section, representation, rotation, names) for section in at.sections("sinks")),
+        limits=_limits(at.section("limits", {}), len(names), representation),
+        gripper=gripper,
+        past_end=past_end,
+        max_hold_s=at.scalar("max_hold_s", float, 0.1, minimum=0.0),
+    )
+    at.finish()
+    if not spec.sinks:
+        raise at.fail("sinks", "must name at least one topic to publish the action on")
+    return spec
+
+
+def _check_names(
+    at: Section, representation: str, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None
+) -> None:
+    """Refuse names that do not spell the representation: their order gives the numbers their meaning."""
+    if not names or len(set(names)) != len(names):
+        raise at.fail("names", f"must hold one name or more, each once, got {list(names)}")
+    if representation == "joint_position":
+        if rotation != "none":
+            raise at.fail("rotation", f"must be 'none' for joint positions, got '{rotation}'")
+        return
+    if representation == "twist" and rotation not in ("none", "rotation_vector"):
+        raise at.fail("rotation", f"of a twist is an angular velocity, 'rotation_vector' or 'none', got '{rotation}'")
+    expected = 3 + ROTATION_WIDTH[rotation] + (gripper is not None)
+    if len(names) != expected:
+        raise at.fail(
+            "names",
+            f"a {representation} with rotation '{rotation}' and {'a' if gripper else 'no'} gripper "
+            f"has {expected} numbers, got {len(names)}: {', '.join(names)}",
+        )
+    if gripper is not None and names[-1] != gripper.name:
+        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
+
+
+def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
+    spec = GripperSpec(at.scalar("name", str, choices=names), at.scalar("open", float), at.scalar("closed", float))
+    at.finish()
+    if spec.open == spec.closed:
+        raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
+    return spec
+
+
+def _record(at: Section, representation: str, gripper: GripperSpec | None) -> RecordSpec:
+    type_name = at.scalar("type", str, choices=list(ACTION_SOURCES))
+    if representation not in ACTION_SOURCES[type_name]:
+        fitting = [name for name, forms in ACTION_SOURCES.items() if representation in forms]
+        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
+    if gripper is not None and type_name in _WITHOUT_GRIPPER:
+        raise at.fail("type", f"{type_name} carries no gripper, and the action has one, '{gripper.name}'")
+    spec = RecordSpec(
+        topic(at),
+        type_name,
+        parse_qos(at, COMMAND_QOS),
+        parse_alignment(at, numeric=True, has_header=type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header),
+        at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
+    )
+    at.finish()
+    return spec
+
+
+def _sink(at: Section, representation: str, rotation: str, names: tuple[str, ...]) -> SinkSpec:
+    """Read one sink. Fields that mean nothing for its type are refused, not ignored."""
+    type_name = at.scalar("type", str, choices=list(SINK_REPRESENTATIONS))
+    if representation not in SINK_REPRESENTATIONS[type_name]:
+        fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
+        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
+    if type_name == "geometry_msgs/msg/PoseStamped" and rotation == "none":
+        raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
+    units: Any = "si"
+    if type_name == "geometry_msgs/msg/TwistStamped":
+        units = at.scalar("units", str, "si", choices=("si", "unitless"))
+    chosen: tuple[str, ...] = ()
+    if type_name in ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory"):
+        chosen = at.items("names", str, (), choices=names)
+    spec = SinkSpec(
+        topic=topic(at),
+        type=type_name,
+        qos=parse_qos(at, COMMAND_QOS),
+        names=chosen,
+        units=units,
+        linear_scale=at.scalar("linear_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
+        angular_scale=at.scalar("angular_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
+    )
+    for field in ("linear_scale", "angular_scale"):
+        if units == "si" and field in at:
+            raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
+    at.finish()
+    return spec
+
+
+def _limits(at: Section, action_dim: int, representation: str) -> LimitsSpec:
+    workspace = at.section("workspace", {})
+    low = workspace.items("min", float, (), length=3)
+    high = workspace.items("max", float, (), length=3)
+    spec = LimitsSpec(
+        lower=at.items("lower", float, (), length=action_dim),
+        upper=at.items("upper", float, (), length=action_dim),
+        workspace_min=low,
+        workspace_max=high,
+        position_key=workspace.scalar("position_key", str, ""),
+        position_names=workspace.items("position_names", str, (), length=3),
+        max_speed=at.optional("max_speed", float, minimum=0.0, exclusive=True),
+        max_angular_speed=at.optional("max_angular_speed", float, minimum=0.0, exclusive=True),
+        max_acceleration=at.optional("max_acceleration", float, minimum=0.0, exclusive=True),
+    )
+    workspace.finish()
+    at.finish()
+    for lower, upper, field in ((spec.lower, spec.upper, "upper"), (low, high, "workspace.max")):
+        if len(lower) != len(upper) or any(a >= b for a, b in zip(lower, upper, strict=True)):
+            raise at.fail(field, f"must be above its lower bound in every number, got {list(lower)} and {list(upper)}")
+    for field in ("workspace", "max_speed", "max_acceleration"):
+        if representation == "joint_position" and field in at:
+            raise at.fail(field, "bounds the end effector, which joint positions do not tell; use lower and upper")
+    return spec
