@@ -1,0 +1,138 @@
+"""What a conversion did, episode by episode and stream by stream; becomes ``conversion_report.json``."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.converters.scan import StreamScan
+from vla_ros.data_types import NANOSECONDS
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """Quality of one stream within one episode.
+
+    Attributes:
+        key: Feature key.
+        topic: ROS topic.
+        messages: Samples with a usable stamp.
+        refused: Messages without one: late, repeated, unstamped or damaged.
+        rate_hz: Mean rate of the samples.
+        longest_gap_s: Longest time between two samples within the episode.
+        delay_p50_ms, delay_max_ms: From header stamp to being received; None without a header.
+        skew_p50_ms, skew_max_ms: Age, at the episode's ticks, of the newest sample: how old what the policy sees is.
+    """
+
+    key: str
+    topic: str
+    messages: int
+    refused: int
+    rate_hz: float
+    longest_gap_s: float
+    delay_p50_ms: float | None
+    delay_max_ms: float | None
+    skew_p50_ms: float | None
+    skew_max_ms: float | None
+
+
+@dataclass(frozen=True)
+class EpisodeReport:
+    """One bag that became one episode.
+
+    Attributes:
+        bag: The bag.
+        episode_index: Number in the dataset.
+        task: The instruction.
+        frames: Rows written.
+        begin_ns, end_ns: First and last tick.
+        trimmed_begin, trimmed_end: Ticks left out at the ends, because something had no value yet or any more.
+        clock_offset_s: Receive clock minus header clock, 0 when they are one.
+        streams: By stream.
+    """
+
+    bag: str
+    episode_index: int
+    task: str
+    frames: int
+    begin_ns: int
+    end_ns: int
+    trimmed_begin: int
+    trimmed_end: int
+    clock_offset_s: float
+    streams: tuple[StreamReport, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A bag that did not become an episode, or a feature that did not become a column, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert_bags` did.
+
+    Attributes:
+        root: The dataset.
+        contract_hash: Of the contract.
+        episodes: Converted bags.
+        skipped: Bags not wanted: demonstrations that failed.
+        refused: Bags that could not be converted, each with its sentence.
+        left_out: Optional features that the dataset does not have.
+    """
+
+    root: Path
+    contract_hash: str
+    episodes: tuple[EpisodeReport, ...]
+    skipped: tuple[LeftOut, ...] = ()
+    refused: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOut, ...] = field(default=())
+
+    @property
+    def n_frames(self) -> int:
+        """Rows of all episodes."""
+        return sum(episode.frames for episode in self.episodes)
+
+    def __str__(self) -> str:
+        """Return what a person wants to know: how much, and what is not in it."""
+        lines = [f"{len(self.episodes)} episodes, {self.n_frames} frames, contract {self.contract_hash}"]
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} bags of failed demonstrations skipped")
+        lines += [f"refused: {item.reason}" for item in self.refused]
+        lines += [f"without '{item.name}': {item.reason}" for item in self.left_out]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {**asdict(self), "root": str(self.root), "n_frames": self.n_frames}
+
+
+def stream_report(scan: StreamScan, ticks_ns: NDArray[np.int64]) -> StreamReport:
+    """Describe a stream over an episode's ticks."""
+    first = max(0, int(np.searchsorted(scan.stamps_ns, ticks_ns[0], "right")) - 1)
+    last = int(np.searchsorted(scan.stamps_ns, ticks_ns[-1], "left")) + 1
+    within = scan.stamps_ns[first:last]
+    before = np.searchsorted(scan.stamps_ns, ticks_ns, "right") - 1
+    ages_ns = (ticks_ns - scan.stamps_ns[before])[before >= 0]
+    span_ns = int(scan.stamps_ns[-1] - scan.stamps_ns[0])
+    return StreamReport(
+        key=scan.key,
+        topic=scan.topic,
+        messages=len(scan.stamps_ns),
+        refused=scan.refused,
+        rate_hz=round((len(scan.stamps_ns) - 1) * NANOSECONDS / span_ns, 3) if span_ns else 0.0,
+        longest_gap_s=round(float(np.diff(within).max()) / NANOSECONDS, 6) if len(within) > 1 else 0.0,
+        delay_p50_ms=_milliseconds(scan.delays_ns, 50),
+        delay_max_ms=_milliseconds(scan.delays_ns, 100),
+        skew_p50_ms=_milliseconds(ages_ns, 50),
+        skew_max_ms=_milliseconds(ages_ns, 100),
+    )
+
+
+def _milliseconds(values_ns: NDArray[np.int64], percentile: float) -> float | None:
+    return round(float(np.percentile(values_ns, percentile)) / 1e6, 3) if len(values_ns) else None

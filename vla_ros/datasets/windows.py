@@ -1,0 +1,125 @@
+"""Training windows over episodes: the last T frames and the next H actions of every frame.
+
+Windows never reach across an episode's ends: the first frame is repeated before the begin, the last action
+after the end, and masks say where.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.data_types import DatasetError
+from vla_ros.datasets.reader import EpisodeDataset
+
+
+def split_episodes(n: int, fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split episode numbers 0 … n-1 at random into training and validation.
+
+    Whole episodes go to one side: neighbouring frames are nearly equal, and a split by frame would test on
+    what was trained.
+
+    Args:
+        n: Number of episodes.
+        fraction: Share for validation, in [0, 1); above 0 at least one episode goes there.
+        seed: Decides the draw.
+
+    Returns:
+        Training and validation episodes, each in ascending order.
+
+    Raises:
+        DatasetError: One of the sides would need more episodes than there are.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise DatasetError(f"validation fraction must be in [0, 1), got {fraction:g}.")
+    held_out = max(1, round(n * fraction)) if fraction > 0.0 else 0
+    if n - held_out < 1:
+        raise DatasetError(
+            f"{n} episodes cannot be split with a validation fraction of {fraction:g}; record more episodes."
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    return tuple(sorted(map(int, order[held_out:]))), tuple(sorted(map(int, order[:held_out])))
+
+
+class WindowSampler:
+    """Windows of chosen episodes, read and decoded once into memory.
+
+    Args:
+        dataset: The dataset.
+        episodes: Numbers of the episodes to draw from.
+        keys: Observation features; the action is always there.
+        n_obs_steps: T, frames up to and including the current one.
+        action_horizon: H, actions from the current one on.
+        cache_folder: Keep frames in files here (memory-mapped, removed by whoever made the folder) in place of RAM.
+
+    Attributes:
+        frames: Feature key → [N, ...] over all frames of all chosen episodes, one after the other.
+        tasks: Instruction of each chosen episode.
+
+    Raises:
+        DatasetError: An episode or key that the dataset lacks, no episode, or unreadable files.
+    """
+
+    def __init__(
+        self,
+        dataset: EpisodeDataset,
+        episodes: Sequence[int],
+        keys: Collection[str],
+        n_obs_steps: int,
+        action_horizon: int,
+        *,
+        cache_folder: Path | None = None,
+    ) -> None:
+        if n_obs_steps < 1 or action_horizon < 1:
+            raise ValueError(f"n_obs_steps {n_obs_steps} and action_horizon {action_horizon} must be at least 1")
+        if not episodes:
+            raise DatasetError(f"{dataset.root}: no episodes chosen.")
+        self.keys = tuple(dict.fromkeys(key for key in keys if key != "action"))
+        self.n_obs_steps, self.action_horizon = n_obs_steps, action_horizon
+        lengths = np.array([dataset.lengths[dataset.episode(index, ()).index] for index in episodes], np.int64)
+        ends = np.cumsum(lengths)
+        self.episode_of_frame: NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
+        self._start, self._end = (ends - lengths)[self.episode_of_frame], ends[self.episode_of_frame]
+        self.tasks = [dataset.task(index) for index in episodes]
+        self.frames = {
+            key: _allocate((int(ends[-1]), *spec.shape), spec.dtype, key, cache_folder)
+            for key, spec in ((key, dataset.feature(key)) for key in (*self.keys, "action"))
+        }
+        for index, first, last in zip(episodes, ends - lengths, ends, strict=True):
+            for key, values in dataset.episode(index, self.frames).values.items():
+                self.frames[key][first:last] = values
+
+    def __len__(self) -> int:
+        """Return the number of windows, one for every frame."""
+        return len(self._start)
+
+    def item(self, i: int) -> dict[str, Any]:
+        """Return the window of frame `i`: as `batch`, without the leading axis; ``task`` is a string."""
+        batch = self.batch(np.array([i]))
+        return {key: value[0] for key, value in batch.items()}
+
+    def batch(self, indices: NDArray[np.integer[Any]]) -> dict[str, Any]:
+        """Return the windows of frames `indices` [B], gathered without a loop over samples.
+
+        Returns:
+            Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
+            ``is_pad`` bool [B, T]; ``task`` list of B instructions. Not normalised.
+        """
+        start, end = self._start[indices, None], self._end[indices, None]
+        past = indices[:, None] + np.arange(1 - self.n_obs_steps, 1)
+        ahead = indices[:, None] + np.arange(self.action_horizon)
+        result: dict[str, Any] = {key: self.frames[key][np.maximum(past, start)] for key in self.keys}
+        result["action"] = self.frames["action"][np.minimum(ahead, end - 1)].astype(np.float32, copy=False)
+        result["action_is_pad"] = ahead >= end
+        result["is_pad"] = past < start
+        result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
+        return result
+
+
+def _allocate(shape: tuple[int, ...], dtype: str, key: str, folder: Path | None) -> NDArray[Any]:
+    if folder is None:
+        return np.empty(shape, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.memmap(folder / f"{key}.bin", dtype, "w+", shape=shape)

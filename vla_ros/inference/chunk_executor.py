@@ -1,0 +1,224 @@
+"""Which action is due at a moment, from chunks indexed by time. Knows no policy, no message and no clock.
+
+A chunk belongs to the observation it was decided on: its step k is due at ``observation_stamp + k * period``. At time t
+the executor takes step ``floor((t - observation_stamp) / period)``, so the time that inference took is accounted for
+by the index and never by a queue that runs late.
+"""
+
+import threading
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.contract import ActionSpec
+from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError, nearest_name
+from vla_ros.data_types.rotations import from_quaternion, to_quaternion
+from vla_ros.inference.safe_action import zero_motion
+
+ExecutionMode = Literal["latest", "receding_horizon", "temporal_ensemble"]
+EXECUTION_MODES: tuple[str, ...] = get_args(ExecutionMode)
+
+
+class ExecutionStatus(Enum):
+    """What the executor found at a moment."""
+
+    RUNNING = "running"  # a step of a chunk is due
+    WAITING = "waiting"  # there is no chunk
+    HOLDING = "holding"  # past the chunk's end: its last step, for the contract's max_hold_s
+    ZERO = "zero"  # past the chunk's end: no motion
+    STOPPED = "stopped"  # past the chunk's end: no command
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What to do at a moment.
+
+    Attributes:
+        command: The action due, or None when there is none to give.
+        status: Why.
+        chunk: The newest chunk that the command comes from, or that ended; None while there is none.
+    """
+
+    command: Command | None
+    status: ExecutionStatus
+    chunk: ActionChunk | None = None
+
+
+class ChunkExecutor:
+    """Turns action chunks into the command due at a moment.
+
+    One thread may `submit` and any thread `clear` while another asks `command_at`: the chunks are an immutable tuple
+    behind one reference, so the asking thread takes no lock.
+
+    Args:
+        action: The robot's action; decides what happens past a chunk's end and how rotations blend.
+        fps: Steps per second; the period of commands given without a chunk.
+        mode: ``latest`` follows the newest chunk. ``receding_horizon`` follows a chunk for `n_action_steps` periods
+            before it turns to the newest one. ``temporal_ensemble`` averages all chunks that reach this moment with
+            weights ``exp(-ensemble_decay * i)``, i = 0 the oldest; rotations on SO(3).
+        n_action_steps: Of ``receding_horizon``; None follows a chunk to its end.
+        ensemble_decay: Of ``temporal_ensemble``; larger trusts older chunks more, 0 is the plain mean.
+
+    Raises:
+        ConfigError: The mode is unknown or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        action: ActionSpec,
+        fps: int,
+        mode: str = "latest",
+        *,
+        n_action_steps: int | None = None,
+        ensemble_decay: float = 0.01,
+    ) -> None:
+        if mode not in EXECUTION_MODES:
+            hint = nearest_name(mode, EXECUTION_MODES)
+            raise ConfigError(f"chunk mode '{mode}' is not one of {', '.join(EXECUTION_MODES)}.{hint}")
+        if n_action_steps is not None and n_action_steps < 1:
+            raise ConfigError(f"n_action_steps={n_action_steps} must be at least 1.")
+        if ensemble_decay < 0:
+            raise ConfigError(f"ensemble_decay={ensemble_decay} must not be negative.")
+        self._action = action
+        self._period_ns = NANOSECONDS // fps
+        self._mode = mode
+        self._n_action_steps = n_action_steps
+        self._ensemble_decay = ensemble_decay
+        self._lock = threading.Lock()
+        self._chunks: tuple[ActionChunk, ...] = ()  # by observation stamp, the newest last
+        self._followed: tuple[ActionChunk, int] | None = None  # of receding_horizon: chunk, first index executed
+        self._last: NDArray[np.float64] | None = None  # last action given, for the gripper of a zero command
+
+    @property
+    def newest(self) -> ActionChunk | None:
+        """The newest chunk, or None."""
+        chunks = self._chunks
+        return chunks[-1] if chunks else None
+
+    def submit(self, chunk: ActionChunk) -> bool:
+        """Make a chunk available.
+
+        Returns:
+            Whether it was taken. A chunk of an older observation than the newest one's never replaces it; one of the
+            same observation does when it was predicted later.
+
+        Raises:
+            ValueError: The chunk's actions are not those of this robot.
+        """
+        if chunk.actions_HA.shape[1] != len(self._action.names):
+            raise ValueError(f"chunk has {chunk.actions_HA.shape[1]} numbers per action, not {len(self._action.names)}")
+        with self._lock:
+            kept = self._chunks
+            if kept and _order(chunk) <= _order(kept[-1]):
+                return False
+            # Time only goes on from the newest observation: chunks that end before it will never be asked for again.
+            start_ns = chunk.observation_stamp_ns
+            older = tuple(c for c in kept if c.observation_stamp_ns != start_ns and _end_ns(c) > start_ns)
+            self._chunks = (*older, chunk)
+            return True
+
+    def clear(self) -> None:
+        """Forget all chunks: a new episode or instruction, or time went back. The last gripper command stays known."""
+        with self._lock:
+            self._chunks = ()
+
+    def command_at(self, t_ns: int) -> Execution:
+        """Return the command due at `t_ns`, the moment at which it will take effect.
+
+        The time asked for must not go back between calls; `clear` when it does.
+        """
+        chunks = tuple(chunk for chunk in self._chunks if chunk.observation_stamp_ns <= t_ns)
+        if not chunks:
+            return Execution(None, ExecutionStatus.WAITING)
+        newest = self._follow(chunks, t_ns) if self._mode == "receding_horizon" else chunks[-1]
+        reaching = [c for c in chunks if t_ns < _end_ns(c)] if self._mode == "temporal_ensemble" else [newest]
+        if not reaching or t_ns >= _end_ns(reaching[-1]):
+            return self._past_end(newest, t_ns)
+        chunk = reaching[-1]
+        actions = [c.actions_HA[_index(c, t_ns)] for c in reaching]
+        action = actions[0] if len(actions) == 1 else self._ensemble(np.stack(actions))
+        command = Command(
+            action=action,
+            effect_ns=t_ns,
+            period_ns=chunk.period_ns,
+            observation_stamp_ns=chunk.observation_stamp_ns,
+            chunk_id=chunk.chunk_id,
+            chunk_index=_index(chunk, t_ns),
+        )
+        self._last = action
+        return Execution(command, ExecutionStatus.RUNNING, chunk)
+
+    def zero_command(self, t_ns: int, last: NDArray[np.float64] | None = None) -> Command | None:
+        """Return the command of no motion at `t_ns`.
+
+        Args:
+            t_ns: When it takes effect.
+            last: float64 [A], what the robot was last told, when that differs from what this executor said.
+
+        Returns:
+            A command with chunk id 0, or None when nothing was commanded yet.
+        """
+        action = zero_motion(self._action, self._last if last is None else last)
+        return None if action is None else Command(action=action, effect_ns=t_ns, period_ns=self._period_ns)
+
+    def _follow(self, chunks: tuple[ActionChunk, ...], t_ns: int) -> ActionChunk:
+        """Choose the chunk of ``receding_horizon``: the one followed so far, or the newest when its turn is over."""
+        if self._followed is not None:
+            chunk, first_index = self._followed
+            index = _index(chunk, t_ns)
+            turn = len(chunk.actions_HA) if self._n_action_steps is None else self._n_action_steps
+            still_there = any(chunk is other for other in chunks)
+            if still_there and index < min(first_index + turn, len(chunk.actions_HA)):
+                return chunk
+        self._followed = (chunks[-1], _index(chunks[-1], t_ns))
+        return chunks[-1]
+
+    def _ensemble(self, actions_NA: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Average the actions of N chunks, the oldest first."""
+        weights_N = np.exp(-self._ensemble_decay * np.arange(len(actions_NA)))
+        weights_N /= weights_N.sum()
+        mean_A = np.asarray(weights_N @ actions_NA, dtype=np.float64)
+        rotation = self._action.rotation
+        if rotation != "none" and self._action.representation != "twist":
+            part = self._action.rotation_slice
+            mean_A[part] = _mean_rotation(actions_NA[:, part], weights_N, rotation)
+        return mean_A
+
+    def _past_end(self, chunk: ActionChunk, t_ns: int) -> Execution:
+        """React as the contract says when the newest chunk is used up."""
+        if self._action.past_end == "hold" and t_ns - _end_ns(chunk) < self._action.max_hold_s * NANOSECONDS:
+            last = len(chunk.actions_HA) - 1
+            self._last = chunk.actions_HA[last]
+            command = Command(
+                self._last, t_ns, chunk.period_ns, chunk.observation_stamp_ns, chunk.chunk_id, chunk_index=last
+            )
+            return Execution(command, ExecutionStatus.HOLDING, chunk)
+        if self._action.past_end == "zero":
+            return Execution(self.zero_command(t_ns), ExecutionStatus.ZERO, chunk)
+        return Execution(None, ExecutionStatus.STOPPED, chunk)
+
+
+def _order(chunk: ActionChunk) -> tuple[int, int]:
+    return (chunk.observation_stamp_ns, chunk.chunk_id)
+
+
+def _end_ns(chunk: ActionChunk) -> int:
+    """Moment from which the chunk says nothing more."""
+    return chunk.observation_stamp_ns + len(chunk.actions_HA) * chunk.period_ns
+
+
+def _index(chunk: ActionChunk, t_ns: int) -> int:
+    return (t_ns - chunk.observation_stamp_ns) // chunk.period_ns
+
+
+def _mean_rotation(values_NW: NDArray[np.float64], weights_N: NDArray[np.float64], form: str) -> NDArray[np.float64]:
+    """Weighted mean on SO(3): the eigenvector of the largest eigenvalue of Σ w q qᵀ (Markley et al. 2007).
+
+    A mean of the quaternions themselves would cancel q against -q, which stand for the same rotation.
+    """
+    quaternions_N4 = to_quaternion(values_NW, form)
+    _, vectors = np.linalg.eigh(np.einsum("n,ni,nj->ij", weights_N, quaternions_N4, quaternions_N4))
+    return from_quaternion(vectors[:, -1], form)
