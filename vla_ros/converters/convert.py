@@ -196,6 +196,7 @@ def _convert(
         end_ns=int(ticks_ns[-1]),
         trimmed_begin=reader.trimmed_begin,
         trimmed_end=reader.trimmed_end,
+        late_ticks=reader.late_ticks,
         clock_offset_s=scan.clock_offset_ns / NANOSECONDS,
         streams=tuple(stream_report(stream, ticks_ns) for stream in scan.streams.values()),
     )

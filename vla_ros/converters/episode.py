@@ -1,7 +1,9 @@
 """One bag → the frames and actions of one episode, by the node's own pipeline under the bag's own receive times.
 
-A tick is assembled at the same moment at which the live node would have: when every stream has reached it, or when
-the contract's `max_wait_s` has passed. So a frame here equals the observation there, bit for bit.
+A tick is assembled when every stream has reached it, as in the live node, so a frame here equals the observation there,
+bit for bit. The one difference: a live node must go on when the contract's `max_wait_s` has passed, while a recorder
+that was late by more lost nothing. Such ticks are waited for and counted (`late_ticks`), since a robot that is as
+late as its recorder was will see something else than it was trained on.
 """
 
 from collections import deque
@@ -17,9 +19,12 @@ from vla_ros.converters.scan import BagScan
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
 from vla_ros.ros_io import ActionStream, Assembled, ObservationPipeline
 from vla_ros.ros_io.bags import read_messages
+from vla_ros.ros_io.stream import SPAN_MARGIN_S
 
 _LATE_ACTION_S = 1.0
 """How long after its frame, beyond `max_age_s`, an action is waited for before the tick counts as without."""
+_PATIENCE_NS = round(0.9 * SPAN_MARGIN_S * NANOSECONDS)
+"""How long beyond the live limit a tick is waited for; the streams keep what it needs for a little longer."""
 
 
 @dataclass
@@ -35,6 +40,7 @@ class EpisodeReader:
     Attributes:
         ticks: Index and stamp in ns of each frame given so far.
         trimmed_begin, trimmed_end: Ticks left out at the ends, because something had no value yet or any more.
+        late_ticks: Ticks whose samples were received later than a live node would have waited for them.
     """
 
     scan: BagScan
@@ -44,6 +50,7 @@ class EpisodeReader:
     ticks: list[int] = field(default_factory=list)
     trimmed_begin: int = 0
     trimmed_end: int = 0
+    late_ticks: int = 0
     _hole: str = ""
     _hole_length: int = 0
     _problems: dict[str, list[str]] = field(default_factory=dict)
@@ -82,7 +89,8 @@ class EpisodeReader:
             for pushed in (False, True):  # what has waited long enough goes before the message, what it completes after
                 if pushed:
                     _push(message, pipeline, actions)
-                while next_tick is not None and pipeline.complete(self._stamp(next_tick), now_ns):
+                while next_tick is not None and pipeline.complete(self._stamp(next_tick), now_ns - _PATIENCE_NS):
+                    self.late_ticks += now_ns > self._stamp(next_tick) + round(self.contract.max_wait_s * NANOSECONDS)
                     waiting.append((pipeline.assemble(self._stamp(next_tick)), next_tick))
                     next_tick = next(ticks, None)
                 while waiting and self._action_due(actions, waiting[0][1], now_ns):

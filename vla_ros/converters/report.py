@@ -49,6 +49,7 @@ class EpisodeReport:
         frames: Rows written.
         begin_ns, end_ns: First and last tick.
         trimmed_begin, trimmed_end: Ticks left out at the ends, because something had no value yet or any more.
+        late_ticks: Ticks whose samples were received later than a live node would have waited for them (`max_wait_s`).
         clock_offset_s: Receive clock minus header clock, 0 when they are one.
         streams: By stream.
     """
@@ -61,6 +62,7 @@ class EpisodeReport:
     end_ns: int
     trimmed_begin: int
     trimmed_end: int
+    late_ticks: int
     clock_offset_s: float
     streams: tuple[StreamReport, ...]
 
@@ -99,8 +101,15 @@ class ConversionReport:
         return sum(episode.frames for episode in self.episodes)
 
     def __str__(self) -> str:
-        """Return what a person wants to know: how much, and what is not in it."""
+        """Return what a person wants to know: how much, how good the streams were, and what is not in it."""
         lines = [f"{len(self.episodes)} episodes, {self.n_frames} frames, contract {self.contract_hash}"]
+        lines += _stream_lines([stream for episode in self.episodes for stream in episode.streams])
+        late = sum(episode.late_ticks for episode in self.episodes)
+        if late:
+            lines.append(
+                f"{late} ticks had a sample that was received later than the contract's max_wait_s: a live node that "
+                "is as slow as the recorder was will not see what these frames hold"
+            )
         if self.skipped:
             lines.append(f"{len(self.skipped)} bags of failed demonstrations skipped")
         lines += [f"refused: {item.reason}" for item in self.refused]
@@ -132,6 +141,21 @@ def stream_report(scan: StreamScan, ticks_ns: NDArray[np.int64]) -> StreamReport
         skew_p50_ms=_milliseconds(ages_ns, 50),
         skew_max_ms=_milliseconds(ages_ns, 100),
     )
+
+
+def _stream_lines(streams: list[StreamReport]) -> list[str]:
+    """Return a line per stream over all episodes: its usual rate, and the worst of everything else."""
+    lines = []
+    for key, topic in dict.fromkeys((stream.key, stream.topic) for stream in streams):
+        own = [stream for stream in streams if (stream.key, stream.topic) == (key, topic)]
+        delays = [stream.delay_max_ms for stream in own if stream.delay_max_ms is not None]
+        skews = [stream.skew_max_ms for stream in own if stream.skew_max_ms is not None]
+        lines.append(
+            f"  {topic} ({key}): {np.median([stream.rate_hz for stream in own]):.1f} Hz, "
+            f"gap ≤ {max(stream.longest_gap_s for stream in own):.3f} s, "
+            f"delay ≤ {max(delays, default=0.0):.0f} ms, age at a tick ≤ {max(skews, default=0.0):.0f} ms"
+        )
+    return lines
 
 
 def _milliseconds(values_ns: NDArray[np.int64], percentile: float) -> float | None:

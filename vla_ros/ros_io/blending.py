@@ -1,0 +1,51 @@
+"""How two values of a stream are interpolated: numbers linearly, rotations on SO(3). No ROS import."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.contract import ActionSpec, InputSpec
+from vla_ros.data_types import ContractError
+from vla_ros.data_types.rotations import slerp
+from vla_ros.resampling import Blend, linear
+
+
+def input_blend(spec: InputSpec) -> Blend:
+    """Return how two samples of an input are interpolated.
+
+    Raises:
+        ContractError: Part of a quaternion is to be interpolated; a rotation needs all four numbers in order.
+    """
+    if spec.alignment.method != "interpolate" and spec.window is None:
+        return linear  # never used
+    parts = []
+    for prefix in dict.fromkeys(field.rpartition(".")[0] for field in spec.fields if "orientation" in field):
+        quaternion = tuple(f"{prefix}.{axis}" for axis in "xyzw")
+        start = spec.fields.index(next(field for field in spec.fields if field.startswith(f"{prefix}.")))
+        chosen = tuple(field for field in spec.fields if field.startswith(f"{prefix}."))
+        if chosen != quaternion or spec.fields[start : start + 4] != quaternion:
+            raise ContractError(
+                f"{spec.topic} ({spec.key}): to interpolate {prefix}, fields must hold {', '.join(quaternion)} "
+                f"in this order, got {', '.join(chosen)}; add them or use 'hold'"
+            )
+        parts.append((slice(start, start + 4), "quaternion"))
+    return _with_rotations(parts)
+
+
+def action_blend(action: ActionSpec) -> Blend:
+    """Return how two recorded actions are interpolated: a pose's rotation on SO(3), all else linearly."""
+    if action.representation != "pose" or action.rotation == "none":
+        return linear
+    return _with_rotations([(action.rotation_slice, action.rotation)])
+
+
+def _with_rotations(parts: list[tuple[slice, str]]) -> Blend:
+    if not parts:
+        return linear
+
+    def blend(before: NDArray[np.float64], after: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+        value = linear(before, after, weight)
+        for where, form in parts:
+            value[where] = slerp(before[where], after[where], weight, form)
+        return value
+
+    return blend

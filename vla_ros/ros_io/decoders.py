@@ -1,0 +1,236 @@
+"""Message fields → arrays, one decoder per type. Duck-typed: rclpy's and rosbags' messages both work. No ROS import.
+
+A decoder reads what the contract says and refuses the rest: a missing joint, another frame or a number that is not
+finite is a `DecodeError` with its place, never a guess.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.contract import ActionSpec, InputSpec
+from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.data_types import Array, DecodeError, nearest_name
+from vla_ros.data_types.rotations import convert
+from vla_ros.ros_io.images import decode_compressed_image, decode_image
+from vla_ros.ros_io.points import decode_laser_scan, decode_point_cloud
+
+Decoder = Callable[[InputSpec, Any, str], Array]
+
+
+def decode_input(spec: InputSpec, message: Any) -> Array:
+    """Return what one message of a stream contributes to its feature.
+
+    Args:
+        spec: The stream.
+        message: Any object with the fields of `spec.type`.
+
+    Returns:
+        Image uint8 [h, w, 3] RGB; points float32 [N, F]; vector float32 [S]; of a window, the one sample that the
+        message is, float32 [F].
+
+    Raises:
+        DecodeError: The message does not hold what the contract says; names topic, key, expected and got.
+    """
+    place = f"{spec.topic} ({spec.key})"
+    if spec.frame is not None and INPUT_TYPES[spec.type].has_header:
+        check_frame(message.header.frame_id, spec.frame, place)
+    return DECODERS[spec.type](spec, message, place)
+
+
+def check_frame(got: str, expected: str, place: str) -> None:
+    """Refuse a message whose frame_id is not the contract's.
+
+    Raises:
+        DecodeError: They differ.
+    """
+    if got != expected:
+        raise DecodeError(
+            f"{place}: frame_id is '{got}', the contract says '{expected}'; correct the one that is wrong"
+        )
+
+
+def check_finite(values: NDArray[Any], names: tuple[str, ...], place: str) -> None:
+    """Refuse a vector with NaN or infinity: a policy would turn it into a command.
+
+    Raises:
+        DecodeError: Names the first such number.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        raise DecodeError(f"{place}: '{names[index]}' is {values[index]}, not a finite number")
+
+
+def joint_values(message: Any, joints: tuple[str, ...], field: str, place: str) -> NDArray[np.float64]:
+    """Return one field of a JointState for the named joints, float64 [S]; the message's order may be any.
+
+    Raises:
+        DecodeError: A joint is missing, or the message carries the field for fewer joints than it names.
+    """
+    index_of = {name: index for index, name in enumerate(message.name)}
+    values = getattr(message, field)
+    if len(values) != len(message.name):
+        raise DecodeError(f"{place}: the message names {len(message.name)} joints but has {len(values)} {field} values")
+    for joint in joints:
+        if joint not in index_of:
+            raise DecodeError(
+                f"{place}: no joint '{joint}' in the message, which has {', '.join(index_of) or 'none'}."
+                f"{nearest_name(joint, index_of)}"
+            )
+    return np.array([values[index_of[joint]] for joint in joints], dtype=np.float64)
+
+
+def array_values(message: Any, names: tuple[str, ...], place: str) -> NDArray[np.float64]:
+    """Return a MultiArray's data, float64 [S].
+
+    Raises:
+        DecodeError: It does not hold one number per name.
+    """
+    values = np.asarray(message.data, dtype=np.float64)
+    if len(values) != len(names):
+        raise DecodeError(f"{place}: expected {len(names)} numbers ({', '.join(names)}), got {len(values)}")
+    return values
+
+
+def _vector(values: NDArray[np.float64], names: tuple[str, ...], place: str) -> NDArray[np.float32]:
+    check_finite(values, names, place)
+    return values.astype(np.float32)
+
+
+Form = TypeVar("Form")
+
+
+def _given(form: Form | None, spec: InputSpec) -> Form:
+    if form is None:
+        raise ValueError(f"{spec.key}: a {spec.type} needs its form; contracts from `parse_contract` have it")
+    return form
+
+
+def _image(spec: InputSpec, message: Any, place: str) -> Array:
+    return decode_image(_given(spec.image, spec), message, place)
+
+
+def _compressed_image(spec: InputSpec, message: Any, place: str) -> Array:
+    return decode_compressed_image(_given(spec.image, spec), message, place)
+
+
+def _point_cloud(spec: InputSpec, message: Any, place: str) -> Array:
+    return decode_point_cloud(_given(spec.points, spec), message, place)
+
+
+def _laser_scan(spec: InputSpec, message: Any, place: str) -> Array:
+    return decode_laser_scan(_given(spec.points, spec), message, place)
+
+
+def _joints(spec: InputSpec, message: Any, place: str) -> Array:
+    return _vector(joint_values(message, spec.names, spec.fields[0], place), spec.names, place)
+
+
+def _array(spec: InputSpec, message: Any, place: str) -> Array:
+    return _vector(array_values(message, spec.names, place), spec.names, place)
+
+
+@lru_cache(maxsize=256)
+def _getters(paths: tuple[str, ...]) -> tuple[Callable[[Any], Any], ...]:
+    return tuple(attrgetter(path) for path in paths)
+
+
+def _fields(spec: InputSpec, message: Any, place: str) -> Array:
+    values = np.array([get(message) for get in _getters(spec.fields)], dtype=np.float64)
+    return _vector(values, spec.names, place)
+
+
+def _imu(spec: InputSpec, message: Any, place: str) -> Array:
+    for name in {field.partition(".")[0] for field in spec.fields}:
+        # sensor_msgs/Imu: a first covariance of -1 says that the sensor has no such measurement
+        if getattr(message, f"{name}_covariance")[0] == -1:
+            raise DecodeError(
+                f"{place}: the IMU says that it measures no {name} (covariance -1); leave it out of fields"
+            )
+    return _fields(spec, message, place)
+
+
+DECODERS: dict[str, Decoder] = {
+    "sensor_msgs/msg/Image": _image,
+    "sensor_msgs/msg/CompressedImage": _compressed_image,
+    "sensor_msgs/msg/JointState": _joints,
+    "sensor_msgs/msg/Imu": _imu,
+    "sensor_msgs/msg/PointCloud2": _point_cloud,
+    "sensor_msgs/msg/LaserScan": _laser_scan,
+    "sensor_msgs/msg/Range": _fields,
+    "geometry_msgs/msg/PoseStamped": _fields,
+    "geometry_msgs/msg/TwistStamped": _fields,
+    "geometry_msgs/msg/WrenchStamped": _fields,
+    "nav_msgs/msg/Odometry": _fields,
+    "std_msgs/msg/Float32MultiArray": _array,
+    "std_msgs/msg/Float64MultiArray": _array,
+}
+"""ROS type of an input → its decoder."""
+
+
+REPRESENTATIONS = {"displacement": 0, "twist": 1, "pose": 2}
+"""Action representation → the constant of vla_ros_msgs/EndEffectorAction."""
+
+
+def decode_action(action: ActionSpec, record_type: str, message: Any) -> NDArray[np.float64]:
+    """Return the action that a recorded message holds.
+
+    Args:
+        action: The contract's action.
+        record_type: ROS type of the message, one of `vla_ros.contract.types.ACTION_SOURCES`.
+        message: Any object with that type's fields.
+
+    Returns:
+        float64 [A], in the contract's order and units.
+
+    Raises:
+        DecodeError: Another representation, frame or length than the contract's, a joint or the gripper missing, or
+            a number that is not finite.
+    """
+    place = f"{action.record.topic} ({action.key})"
+    if record_type == "sensor_msgs/msg/JointState":
+        values = joint_values(message, action.names, "position", place)
+    elif record_type == "std_msgs/msg/Float64MultiArray":
+        values = array_values(message, action.names, place)
+    else:
+        check_frame(message.header.frame_id, action.frame, place)
+        values = _cartesian_action(action, record_type, message, place)
+    check_finite(values, action.names, place)
+    return values
+
+
+def _cartesian_action(action: ActionSpec, record_type: str, message: Any, place: str) -> NDArray[np.float64]:
+    """Join translation, rotation in the contract's form, and gripper."""
+    gripper: list[float] = []
+    if record_type == "vla_ros_msgs/msg/EndEffectorAction":
+        if message.representation != REPRESENTATIONS[action.representation]:
+            named = {code: name for name, code in REPRESENTATIONS.items()}
+            got = named.get(int(message.representation), f"unknown ({message.representation})")
+            raise DecodeError(f"{place}: the action is a {got}, the contract says {action.representation}")
+        linear, turn, form = message.linear, message.angular, "rotation_vector"
+        gripper = [message.gripper]
+    elif record_type == "geometry_msgs/msg/TwistStamped":
+        linear, turn, form = message.twist.linear, message.twist.angular, "rotation_vector"
+    else:
+        linear, turn, form = message.pose.position, message.pose.orientation, "quaternion"
+    if action.gripper is not None and not gripper:
+        raise DecodeError(f"{place}: {record_type} carries no gripper, but the action has '{action.gripper.name}'")
+    axes = "xyz" if form == "rotation_vector" else "xyzw"
+    rotation = _rotation([getattr(turn, axis) for axis in axes], form, action, place)
+    return np.array([linear.x, linear.y, linear.z, *rotation, *(gripper if action.gripper else [])], dtype=np.float64)
+
+
+def _rotation(values: list[float], form: str, action: ActionSpec, place: str) -> NDArray[np.float64]:
+    if action.rotation == "none":
+        return np.empty(0)
+    if form == action.rotation == "rotation_vector":
+        return np.array(values)  # as it is: a velocity may exceed π, which a conversion would wrap
+    try:
+        return convert(values, form, action.rotation)
+    except ValueError as reason:
+        raise DecodeError(f"{place}: {reason}") from reason

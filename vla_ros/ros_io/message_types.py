@@ -1,0 +1,108 @@
+"""ROS message definitions without ROS: bytes to message and back by rosbags' typestore, with vla_ros_msgs registered.
+
+The definitions of vla_ros_msgs are read from its ``.msg`` files, found where it is installed (ament prefixes, the
+Python environment) or in the source tree. A bag carries its own definitions, so reading one needs none of these.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.base import TypesysError
+from rosbags.typesys.store import Typestore
+
+from vla_ros.data_types import DatasetError, DecodeError, nearest_name
+
+INTERFACES = "vla_ros_msgs"
+
+
+@lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """Return the store with the message types of this ROS distribution (Kilted without one) and of vla_ros_msgs."""
+    name = f"ros2_{os.environ.get('ROS_DISTRO', 'kilted')}"
+    known = {store.value: store for store in Stores}
+    store = get_typestore(known.get(name, Stores.ROS2_KILTED))
+    folder = interface_folder()
+    if folder is not None:
+        types: dict[str, Any] = {}
+        for path in sorted(folder.glob("*.msg")):
+            types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{INTERFACES}/msg/{path.stem}"))
+        store.register(types)
+    return store
+
+
+def interface_folder() -> Path | None:
+    """Return the folder of vla_ros_msgs' ``.msg`` files, or None where there is none."""
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    candidates = [Path(prefix) / "share" / INTERFACES / "msg" for prefix in prefixes if prefix]
+    candidates.append(Path(__file__).resolve().parents[2] / INTERFACES / "msg")
+    return next((folder for folder in candidates if any(folder.glob("*.msg"))), None)
+
+
+def store_with(definitions: Mapping[str, MessageDefinition]) -> Typestore:
+    """Return a store in which the given definitions take precedence.
+
+    Between distributions a type may differ (sensor_msgs/Range gained a field), so a bag's bytes are read by the
+    definitions that it carries.
+
+    Args:
+        definitions: ROS type → definition; types without one are left to `typestore`.
+
+    Raises:
+        DatasetError: A definition cannot be parsed, or two of them contradict each other.
+    """
+    return _store_with(tuple(sorted((name, d.format, d.data) for name, d in definitions.items())))
+
+
+@lru_cache(maxsize=8)  # the bags of one recording carry the same definitions; generating their code takes a second
+def _store_with(definitions: tuple[tuple[str, MessageDefinitionFormat, str], ...]) -> Typestore:
+    store = get_typestore(Stores.EMPTY)
+    for name, form, data in definitions:
+        _register(store, name, MessageDefinition(form, data))
+    base = typestore()
+    absent = {name: base.fielddefs[name] for name in base.fielddefs if name not in store.fielddefs}
+    store.register(absent)
+    return store
+
+
+def _register(store: Typestore, name: str, definition: MessageDefinition) -> None:
+    try:
+        if definition.format == MessageDefinitionFormat.MSG:
+            store.register(get_types_from_msg(definition.data, name))
+        elif definition.format == MessageDefinitionFormat.IDL:
+            store.register(get_types_from_idl(definition.data))
+    except (TypesysError, SyntaxError, ValueError) as reason:
+        raise DatasetError(f"definition of {name}: {reason}") from reason
+
+
+def deserialize_with(store: Typestore, raw: bytes | memoryview, type_name: str) -> Any:
+    """Return the message that CDR bytes hold, by the types of a store.
+
+    Raises:
+        DecodeError: The type is unknown, or the bytes are damaged or of another type.
+    """
+    if type_name not in store.fielddefs:
+        missing = type_name.startswith(f"{INTERFACES}/") and interface_folder() is None
+        hint = f" {INTERFACES} is not installed." if missing else nearest_name(type_name, store.fielddefs)
+        raise DecodeError(f"message type '{type_name}' is unknown.{hint}")
+    try:
+        return store.deserialize_cdr(raw, type_name)
+    except Exception as reason:  # generated code meets damaged bytes in any way: index, struct, unicode, assertion
+        raise DecodeError(
+            f"{len(raw)} bytes do not hold a {type_name}; they are damaged or of another type"
+        ) from reason
+
+
+def deserialize(raw: bytes, type_name: str) -> Any:
+    """Return the message that CDR bytes hold, by the types of `typestore`; errors as `deserialize_with`."""
+    return deserialize_with(typestore(), raw, type_name)
+
+
+def serialize(message: Any, type_name: str) -> bytes:
+    """Return the CDR bytes of a rosbags message of `typestore`."""
+    return bytes(typestore().serialize_cdr(message, type_name))

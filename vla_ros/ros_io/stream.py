@@ -1,0 +1,206 @@
+"""One topic's recent samples: stamped and stored on arrival, decoded when a tick uses them. No ROS import."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_ros.contract import AlignmentSpec
+from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.data_types import NANOSECONDS, Array, DecodeError
+from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
+from vla_ros.ros_io.stamps import header_stamp_ns
+
+Deserialize = Callable[[bytes, str], Any]
+"""(CDR bytes, ``pkg/msg/Type``) → an object with the message's fields. Raises DecodeError on damaged bytes."""
+
+SPAN_MARGIN_S = 1.0
+"""How much longer than a tick can need samples are kept: the assembling thread may be late by this."""
+
+_RATE_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """What arrived on one topic.
+
+    Attributes:
+        key: Feature key.
+        topic: ROS topic.
+        count: Messages received since the start.
+        rate_hz: Over the last messages; falls when they stop.
+        age_s: Since the last message was received; inf when none was.
+        drops: Messages refused because their stamp was not after the one before.
+        decode_errors: Messages that did not hold what the contract says.
+        unstamped: Messages refused because their header stamp is 0.
+    """
+
+    key: str
+    topic: str
+    count: int
+    rate_hz: float
+    age_s: float
+    drops: int
+    decode_errors: int
+    unstamped: int
+
+
+class _Sample:
+    """A message: its bytes until a tick uses it, from then on its value or what was wrong with it."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.content: bytes | Array | DecodeError = raw
+
+
+class Stream:
+    """The samples of one topic.
+
+    `push` may be called from any thread; everything else from one thread at a time.
+
+    Args:
+        key: Feature key, for status and messages.
+        topic: ROS topic.
+        type_name: ROS type.
+        alignment: Method and timeline. A type without header lives on receive time in any case.
+        max_age_s: Older than this at a tick, in s, a sample counts as missing.
+        reach_s: How far before a tick samples are needed beyond `max_age_s` (windows, waiting), in s.
+        deserialize: Bytes to message.
+        decode: Message to array.
+        blend: How two arrays are interpolated.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        topic: str,
+        type_name: str,
+        alignment: AlignmentSpec,
+        max_age_s: float,
+        reach_s: float,
+        deserialize: Deserialize,
+        decode: Callable[[Any], Array],
+        blend: Blend,
+    ) -> None:
+        kind = INPUT_TYPES.get(type_name)  # EndEffectorAction, the one source that is no input, has a header
+        self.key, self.topic, self.type_name = key, topic, type_name
+        self.max_age_ns = round(max_age_s * NANOSECONDS)
+        self._by_header = alignment.timeline == "header" and (kind is None or kind.has_header)
+        self._method = alignment.method
+        self._deserialize, self._decode, self._blend = deserialize, decode, blend
+        self._buffer = SampleBuffer(self.max_age_ns + round((reach_s + SPAN_MARGIN_S) * NANOSECONDS))
+        self._receive_ns: deque[int] = deque(maxlen=_RATE_SAMPLES)
+        self._count = self._drops = self._decode_errors = self._unstamped = 0
+        self._refusal = ""
+
+    def push(self, raw: bytes, receive_ns: int) -> None:
+        """Stamp and store a serialised message."""
+        self._count += 1
+        self._receive_ns.append(receive_ns)
+        try:
+            stamp_ns = header_stamp_ns(raw) if self._by_header else receive_ns
+        except DecodeError as reason:
+            self._decode_errors += 1
+            self._refusal = f"{self.topic} ({self.key}): {reason}"
+            return
+        if stamp_ns == 0 and self._by_header:
+            self._unstamped += 1
+            self._refusal = (
+                f"{self.topic} ({self.key}): header stamps are 0, so its samples have no time; stamp them in the "
+                "driver or set alignment.timeline to 'receive'"
+            )
+        elif self._buffer.push(stamp_ns, _Sample(raw)):
+            self._refusal = ""
+        else:
+            self._drops += 1
+            self._refusal = (
+                f"{self.topic} ({self.key}): header stamps do not advance; one of {stamp_ns} ns came after a newer one"
+            )
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest sample, None while there is none."""
+        return self._buffer.newest_ns
+
+    def reached(self, tick_ns: int) -> bool:
+        """Whether nothing that can still come changes the value at the tick."""
+        newest_ns = self._buffer.newest_ns
+        return newest_ns is not None and newest_ns >= tick_ns
+
+    def value_at(self, tick_ns: int) -> Array | Gap:
+        """Return the stream's value at a tick, or why there is none.
+
+        Raises:
+            DecodeError: The sample that the tick uses does not hold what the contract says.
+        """
+        if self._method == "interpolate":
+            return self._explained(interpolate(self._buffer, tick_ns, self.max_age_ns, self._value, self._blend))
+        chosen = (nearest if self._method == "nearest" else hold)(self._buffer, tick_ns, self.max_age_ns)
+        return self._value(chosen.payload) if isinstance(chosen, Stamped) else self._explained(chosen)
+
+    def window_at(self, tick_ns: int, samples: int, period_ns: int) -> Array | Gap:
+        """Return the interpolated window [K, ...] that ends at a tick; otherwise as `value_at`."""
+        return self._explained(
+            window(
+                self._buffer,
+                tick_ns,
+                self.max_age_ns,
+                self._value,
+                self._blend,
+                samples=samples,
+                period_ns=period_ns,
+            )
+        )
+
+    def age_ns(self, tick_ns: int) -> int | None:
+        """How long before the tick the newest sample not after it was taken, None when there is none."""
+        sample = self._buffer.before(tick_ns)
+        return None if sample is None else tick_ns - sample.stamp_ns
+
+    def discard_before(self, stamp_ns: int) -> None:
+        """Forget the samples that are older than a stamp."""
+        self._buffer.discard_before(stamp_ns)
+
+    def clear(self) -> None:
+        """Forget the samples; counters stay."""
+        self._buffer.clear()
+        self._refusal = ""
+
+    def status(self, now_ns: int) -> StreamStatus:
+        """Return the counters."""
+        arrivals = list(self._receive_ns)
+        age_s, rate_hz = float("inf"), 0.0
+        if arrivals:
+            age_s = (now_ns - arrivals[-1]) / NANOSECONDS
+        if len(arrivals) > 1 and arrivals[-1] > arrivals[0]:
+            mean_s = (arrivals[-1] - arrivals[0]) / NANOSECONDS / (len(arrivals) - 1)
+            # A stream that fell silent has at most one message in the time since its last
+            rate_hz = 1.0 / max(mean_s, age_s if age_s > 3 * mean_s else 0.0)
+        return StreamStatus(
+            self.key, self.topic, self._count, rate_hz, age_s, self._drops, self._decode_errors, self._unstamped
+        )
+
+    def _explained(self, value: Array | Gap) -> Array | Gap:
+        """Say why a stream without samples has none, where messages did come but had to be refused."""
+        if isinstance(value, Gap) and value.reason in ("silent", "stale") and self._refusal:
+            return Gap(self._refusal, value.age_ns)
+        return value
+
+    def _value(self, sample: _Sample) -> Array:
+        """Decode a sample once; its value or error takes the place of its bytes."""
+        if not isinstance(sample.content, (np.ndarray, DecodeError)):
+            try:
+                value = self._decode(self._deserialize(sample.content, self.type_name))
+            except DecodeError as reason:
+                self._decode_errors += 1
+                sample.content = reason
+            else:
+                value.setflags(write=False)  # handed out more than once
+                sample.content = value
+        if isinstance(sample.content, DecodeError):
+            raise sample.content
+        return sample.content
