@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/launch.md: every launch file with its arguments, read from the files' syntax trees without running them."""
+"""Write docs/launch.md: every launch file and its arguments, read from the files' syntax trees without running them."""
 
 import ast
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write requirements.txt: every version, direct and indirect, that requirements.in resolves to in a fresh environment."""
+"""Write requirements.txt: every version, direct and indirect, that requirements.in resolves to."""
 
 import json
 import subprocess
@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# Written by `make lock` on CPython {version} from requirements.in. The one place where versions are pinned.\n"
+HEADER = (
+    "# Written by `make lock` on CPython {version} from requirements.in. Versions are pinned here and nowhere else.\n"
+)
 
 
 def main() -> None:
@@ -16,7 +18,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         report = Path(folder, "report.json")
-        pip = [f"{folder}/bin/python", "-m", "pip", "install", "--dry-run", "--ignore-installed", "--report", str(report)]
+        pip = [
+            f"{folder}/bin/python",
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(report),
+        ]
         subprocess.run([*pip, "-r", str(ROOT / "requirements.in")], check=True)
         packages = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     # A local version label (+cpu) names a build, not a version: another machine gets the same version in its own build.

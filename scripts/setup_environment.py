@@ -129,11 +129,13 @@ def install_project() -> None:
 
 def main() -> None:
     """Run the steps whose inputs changed since they last ran."""
+    pins = (ROOT / "requirements.txt", ROOT / "requirements.in")
+    package = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "package.xml", "requirements.in"))
     steps = (
-        ("environment", create_environment, (ROOT / "requirements.txt", ROOT / "requirements.in")),
-        ("packages", install_packages, (ROOT / "requirements.txt", ROOT / "requirements.in")),
+        ("environment", create_environment, pins),
+        ("packages", install_packages, pins),
         ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "requirements.txt")),
-        ("project", install_project, (ROOT / "setup.py", ROOT / "setup.cfg", ROOT / "package.xml", ROOT / "requirements.in")),
+        ("project", install_project, package),
     )
     for name, step, inputs in steps:
         stamp, wanted = VENV / f".stamp-{name}", digest(*inputs)

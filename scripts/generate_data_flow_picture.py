@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Draw docs/images/data_flow.png: the three rows (live, train, evaluate) and the parts that they share."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -49,7 +50,9 @@ EVALUATE = [
 def box(axes: plt.Axes, column: float, row: float, text: str, colour: str) -> None:
     """Draw one labelled box."""
     corner = (column * COLUMN, row)
-    axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle="round,pad=0.02,rounding_size=0.08", fc=colour, ec="none"))
+    axes.add_patch(
+        FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle="round,pad=0.02,rounding_size=0.08", fc=colour, ec="none")
+    )
     axes.text(corner[0] + WIDTH / 2, row + HEIGHT / 2, text, ha="center", va="center", color="white", fontsize=8.6)
 
 
@@ -63,7 +66,7 @@ def chain(axes: plt.Axes, row: float, boxes: list[tuple[int, str, str]]) -> None
     for column, text, colour in boxes:
         box(axes, column, row, text, colour)
     middle = row + HEIGHT / 2
-    for (first, *_), (second, *_) in zip(boxes, boxes[1:], strict=False):
+    for (first, *_), (second, *_) in pairwise(boxes):
         forward = second > first
         start = first * COLUMN + (WIDTH if forward else 0)
         end = second * COLUMN + (0 if forward else WIDTH)

@@ -1,0 +1,84 @@
+"""What must be importable where ROS, or torch, is not installed. The imports run in processes in which they are not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROS = (
+    "ament_index_python",
+    "builtin_interfaces",
+    "diagnostic_msgs",
+    "geometry_msgs",
+    "launch",
+    "launch_ros",
+    "lifecycle_msgs",
+    "nav_msgs",
+    "rclpy",
+    "rosgraph_msgs",
+    "rosidl_runtime_py",
+    "rpyutils",
+    "sensor_msgs",
+    "std_msgs",
+    "std_srvs",
+    "tf2_msgs",
+    "trajectory_msgs",
+    "vla_ros_msgs",
+)
+BLOCK = """
+import importlib, importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+for module in {modules!r}:
+    importlib.import_module(module)
+found = sorted(name for name in {blocked!r} if name in sys.modules)
+assert not found, found
+"""
+
+
+# In order of the layers, so that a failure names the lowest one at fault.
+WITHOUT_ROS_AND_TORCH = (
+    "vla_ros.data_types",
+    "vla_ros.contract",
+    "vla_ros.resampling",
+    "vla_ros.datasets",
+    "vla_ros.safety",
+    "vla_ros.ros_io",
+    "vla_ros.ros_io.bags",
+    "vla_ros.converters",
+    "vla_ros.cli.main",
+)
+WITHOUT_ROS = (
+    "vla_ros.policies",
+    "vla_ros.policies.bc.policy",
+    "vla_ros.checkpoint",
+    "vla_ros.inference.policy_runner",
+    "vla_ros.training",
+    "vla_ros.evaluation.replay",
+)
+
+
+def import_without(modules: tuple[str, ...], absent: tuple[str, ...]) -> None:
+    code = BLOCK.format(modules=modules, blocked=set(absent))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_policies_are_imported_trained_and_replayed_without_ros() -> None:
+    import_without(WITHOUT_ROS, ROS)
+
+
+def test_bags_are_converted_without_ros_and_torch() -> None:
+    import_without(WITHOUT_ROS_AND_TORCH, ("torch", "torchvision", *ROS))
+
+
+def test_the_block_blocks() -> None:
+    with pytest.raises(AssertionError, match="No module named 'yaml'"):
+        import_without(("vla_ros.contract",), ("yaml",))

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.training.augmentation import augment, jitter, random_shift
+from vla_ros.training.optimisation import WeightAverage, build_optimiser
+from vla_ros.training.recipe import AugmentationOptions, OptimiserOptions, ScheduleOptions
+from vla_ros.training.schedule import Schedule
+
+
+def shares(total: int, **options) -> list[float]:
+    schedule = Schedule(ScheduleOptions(**options), total)
+    return [schedule.share(step) for step in range(total)]
+
+
+def test_one_cycle_rises_then_falls_to_nothing():
+    course = shares(100, name="one_cycle")
+    assert course[0] < 0.06
+    assert max(course) == pytest.approx(1.0)
+    assert 28 <= int(np.argmax(course)) <= 31
+    assert course[-1] == pytest.approx(0.0, abs=1e-6)
+    assert course[:30] == sorted(course[:30])
+    assert course[30:] == sorted(course[30:], reverse=True)
+
+
+def test_cosine_warms_up_linearly_and_ends_where_told():
+    course = shares(100, name="cosine", warmup_share=0.1, final_share=0.2)
+    assert course[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert course[-1] == pytest.approx(0.2)
+
+
+def test_constant_stays():
+    assert shares(5) == [1.0] * 5
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant", "plateau"])
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_shortest_runs_have_a_course(name, total):
+    assert all(0.0 <= share <= 1.0 for share in shares(total, name=name, warmup_share=0.5))
+
+
+def test_plateau_halves_after_patience_and_survives_its_state():
+    schedule = Schedule(ScheduleOptions(name="plateau", patience=2), 100)
+    for loss in (1.0, 0.995, 0.994, 0.993):  # less than 1 % better each
+        schedule.validated(loss)
+    assert schedule.share(50) == 0.5
+    again = Schedule(ScheduleOptions(name="plateau", patience=2), 100)
+    again.load_state_dict(schedule.state_dict())
+    assert again.share(50) == 0.5
+    again.validated(0.5)
+    assert again.share(50) == 0.5
+
+
+def images(size: int = 4, frames: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (size, frames, 12, 10, 3), dtype=np.uint8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shift_moves_content_and_repeats_the_edge():
+    before = images(64)
+    after = random_shift(before, 3, seeded())
+    padded = np.pad(before, ((0, 0), (0, 0), (3, 3), (3, 3), (0, 0)), mode="edge")
+    offsets = set()
+    for window, moved in zip(padded, after, strict=True):
+        found = [(t, s) for t in range(7) for s in range(7) if (window[:, t : t + 12, s : s + 10] == moved).all()]
+        assert len(found) == 1  # one offset for all frames of the window
+        offsets.update(found)
+    assert len(offsets) > 20
+
+
+def test_jitter_stays_in_bytes_and_changes_frames_of_a_window_alike():
+    flat = np.full((3, 2, 4, 4, 3), 250, np.uint8)
+    after = jitter(flat, 0.5, 0.5, seeded())
+    assert after.dtype == np.uint8
+    for window in after:
+        assert (window == window[0, 0, 0]).all()
+    assert len({int(window[0, 0, 0, 0]) for window in after}) > 1
+
+
+def test_augmentation_leaves_its_input_and_other_keys_alone():
+    raw = {"image": images(), "state": np.ones(3)}
+    copy = raw["image"].copy()
+    changed = augment(raw, ["image"], AugmentationOptions(random_shift=2, brightness=0.2, contrast=0.2), seeded())
+    assert (raw["image"] == copy).all()
+    assert changed["state"] is raw["state"]
+    assert not (changed["image"] == copy).all()
+
+
+def test_equal_generators_augment_equally():
+    options = AugmentationOptions(random_shift=2, brightness=0.2)
+    first, second = (augment({"image": images()}, ["image"], options, seeded(3))["image"] for _ in range(2))
+    assert (first == second).all()
+
+
+def test_adamw_decays_matrices_only():
+    layer = torch.nn.Linear(3, 2)
+    groups = build_optimiser(layer, OptimiserOptions(weight_decay=0.5)).param_groups
+    assert [(g["params"][0].ndim, g["weight_decay"]) for g in groups] == [(2, 0.5), (1, 0.0)]
+
+
+def test_average_of_weights_leaves_batch_norms_buffers_alone():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = WeightAverage(model, 0.9)
+    assert set(average.values) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    start = model[0].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+        model[1].running_mean.add_(5.0)
+    average.update(model)
+    with average.applied(model):
+        torch.testing.assert_close(model[0].weight.detach(), start + 0.1)
+        assert model[1].running_mean.tolist() == [5.0, 5.0]
+    torch.testing.assert_close(model[0].weight.detach(), start + 1.0)

@@ -1,0 +1,54 @@
+"""``vla_ros checkpoint``: what a checkpoint folder holds, read as strictly as the policy node reads it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_ros.cli.arguments import add_command
+from vla_ros.cli.console import print_table, say
+
+if TYPE_CHECKING:
+    from vla_ros.cli.arguments import Subparsers
+
+_SHOWN_ABOVE = frozenset({"format_version", "policy", "robot_type", "contract_hash", "parameters"})
+
+
+def add_parser(commands: "Subparsers") -> None:
+    """Add the command and its action."""
+    group = commands.add_parser("checkpoint", help="describe a checkpoint, and check it against a robot")
+    actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
+    describe = add_command(actions, "describe", run_describe, "load a checkpoint and print what it is")
+    describe.add_argument("folder", metavar="DIR", help="checkpoint folder")
+    describe.add_argument("--contract", metavar="FILE", help="also check that it fits this robot")
+    describe.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_describe(arguments: argparse.Namespace) -> int:
+    """Load it strictly and print it; whatever does not fit is raised."""
+    from vla_ros.checkpoint import load_checkpoint
+    from vla_ros.contract import load_contract
+
+    checkpoint = load_checkpoint(Path(arguments.folder))
+    if arguments.contract is not None:
+        checkpoint.check_robot(load_contract(Path(arguments.contract)))
+    policy, config = checkpoint.policy, checkpoint.policy.config
+    if arguments.json:
+        described = {"policy": policy.name, "parameters": policy.parameter_counts(), "config": config.to_dict()}
+        say(json.dumps({**described, "metadata": dict(checkpoint.metadata)}, indent=2, default=str))
+        return 0
+    inputs = [f"{key} {'×'.join(map(str, spec.shape))}" for key, spec in config.inputs.items()]
+    rows = [
+        ("policy", f"{policy.name}, {policy.parameter_counts()['total']:,} parameters"),
+        ("robot", f"{checkpoint.contract.robot_type}, contract {checkpoint.contract.hash}"),
+        ("sees", f"{', '.join(inputs)}; the last {config.n_obs_steps} frame(s)"),
+        ("predicts", f"{config.action_horizon} steps of {', '.join(config.action.names)}"),
+    ]
+    rows += [(str(name), _short(value)) for name, value in checkpoint.metadata.items() if name not in _SHOWN_ABOVE]
+    print_table(str(checkpoint.path), rows)
+    return 0
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]} …"

@@ -1,0 +1,119 @@
+"""``vla_ros rollout``: the simulated robot under a policy, measured over many episodes."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_ros.cli.arguments import (
+    add_command,
+    add_simulation_options,
+    command_line,
+    contract_path,
+    natural_int,
+    positive_float,
+    positive_int,
+)
+from vla_ros.cli.console import print_path, print_table, progress, say
+
+if TYPE_CHECKING:
+    from vla_ros.cli.arguments import Subparsers
+    from vla_ros.evaluation.rollout_report import EpisodeTrace, RolloutResult
+    from vla_ros.nodes.rollout import RolloutOptions
+
+
+def add_parser(commands: "Subparsers") -> None:
+    """Add the command."""
+    parser = add_command(
+        commands, "rollout", run, "let a policy, the expert or random commands drive the simulated robot"
+    )
+    parser.add_argument(
+        "--policy", choices=("checkpoint", "expert", "random"), default="checkpoint", help="what commands the robot"
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder, for --policy checkpoint")
+    parser.add_argument("--episodes", type=positive_int, default=20, metavar="N", help="how many")
+    parser.add_argument(
+        "--first-seed", type=natural_int, default=0, metavar="S", help="episode i begins at start state S + i"
+    )
+    parser.add_argument(
+        "--time-limit", type=positive_float, default=10.0, metavar="S", help="robot time per episode, s"
+    )
+    parser.add_argument(
+        "--lock-step", action="store_true", help="the robot waits for the policy at every tick; hides latency"
+    )
+    parser.add_argument("--chunk-mode", default="latest", metavar="MODE", help="how action chunks are executed")
+    parser.add_argument("--record", type=natural_int, default=0, metavar="N", help="film the first N episodes")
+    parser.add_argument(
+        "--output", default="out/rollout", metavar="DIR", help="folder for result.json, pictures and logs"
+    )
+    add_simulation_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Roll out, print the table, write ``result.json``."""
+    from vla_ros.data_types import ConfigError
+    from vla_ros.nodes.rollout import RolloutOptions
+
+    if arguments.policy == "checkpoint" and not arguments.checkpoint:
+        raise ConfigError("--policy checkpoint needs --checkpoint DIR; or choose --policy expert or --policy random.")
+    if arguments.policy != "checkpoint" and arguments.checkpoint:
+        raise ConfigError(f"--checkpoint has no meaning with --policy {arguments.policy}; leave one of them out.")
+    options = RolloutOptions(
+        contract=contract_path(arguments.contract),
+        output=Path(arguments.output),
+        task=arguments.task,
+        driver=arguments.policy,
+        checkpoint=Path(arguments.checkpoint) if arguments.checkpoint else None,
+        episodes=arguments.episodes,
+        first_seed=arguments.first_seed,
+        time_limit_s=arguments.time_limit,
+        lock_step=arguments.lock_step,
+        chunk_mode=arguments.chunk_mode,
+        record_episodes=arguments.record,
+        domain_id=arguments.domain_id,
+    )
+    roll_out_and_report(options, picture="episode.png", video="rollout.mp4")
+    return 0
+
+
+def roll_out_and_report(options: "RolloutOptions", *, picture: str, video: str) -> "RolloutResult":
+    """Run, print the table, write ``result.json`` and, where episodes were filmed, the video and the picture."""
+    from vla_ros.contract import load_contract
+    from vla_ros.evaluation.rollout_report import summarise, table_rows
+    from vla_ros.nodes.rollout import run_rollout
+
+    contract = load_contract(options.contract)
+    with progress("episode", options.episodes) as advance:
+        traces = run_rollout(options, lambda trace: advance(_episode_note(trace)), say)
+    driver = str(options.checkpoint) if options.checkpoint is not None else options.driver
+    result = summarise(
+        traces,
+        robot=contract.robot_type,
+        task=options.task,
+        policy=driver,
+        control_rate_hz=contract.control_rate_hz,
+        lock_step=options.lock_step,
+        command=command_line(),
+    )
+    print_table(f"{options.task}: {driver}", table_rows(result))
+    result.save(options.output / "result.json")
+    if options.record_episodes:
+        _save_pictures(options, traces, options.output / picture, options.output / video)
+    print_path("written", options.output)
+    return result
+
+
+def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", picture: Path, video: Path) -> None:
+    from vla_ros.contract import load_contract
+    from vla_ros.evaluation.rollout_pictures import save_episode_picture, save_video
+
+    contract = load_contract(options.contract)
+    recorded = traces[: options.record_episodes]
+    save_video(video, recorded, contract.fps)
+    shown = next((trace for trace in recorded if trace.success), recorded[0])
+    save_episode_picture(picture, shown, contract.action, f"{options.task}, start {shown.seed}: {_episode_note(shown)}")
+
+
+def _episode_note(trace: "EpisodeTrace") -> str:
+    if trace.success:
+        return f"success after {trace.time_s:.1f} s"
+    return f"no success in {trace.time_s:.1f} s" + (f" ({trace.note})" if trace.note else "")

@@ -1,0 +1,1 @@
+"""Measuring policies: bag replay and rollouts, their metrics, reports and pictures. No ROS here."""

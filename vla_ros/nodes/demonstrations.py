@@ -1,0 +1,164 @@
+"""Demonstrations: robot, expert and recorder as separate processes over DDS; every successful episode stays as a bag.
+
+The robot waits for the expert at every tick (lock-step), so that what is recorded depends on the seeds and not on
+how busy the machine is. The recorder begins and ends the bags by itself, from the robot's episode status.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
+
+from vla_ros.data_types import ConfigError, UserError
+from vla_ros.evaluation.rollout_report import EpisodeTrace
+from vla_ros.nodes.process_group import node_command
+from vla_ros.nodes.rollout import START_TIMEOUT_S, RolloutOptions, Session, rollout_session
+
+LINGER_S = 0.25
+"""Robot time recorded after success: shows that the expert then rests."""
+
+_ANSWER_S = 20.0
+_ATTEMPTS_PER_EPISODE = 4
+
+
+@dataclass(frozen=True)
+class DemonstrationOptions:
+    """What to record.
+
+    Attributes:
+        contract: The robot's contract.
+        output: Folder for the bags, new or empty.
+        task: Name of the task.
+        episodes: How many successful episodes to keep.
+        noise_std: Noise on the executed action of every second episode, in units of its full range.
+        first_seed: The first attempt's start state; each attempt takes the next.
+        time_limit_s: Robot time after which an attempt has failed.
+        domain_id: ROS domain, None for a free one.
+    """
+
+    contract: Path
+    output: Path
+    task: str = "push-v3"
+    episodes: int = 150
+    noise_std: float = 0.3
+    first_seed: int = 100_000
+    time_limit_s: float = 10.0
+    domain_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+            raise ConfigError(f"{self.output}: exists and is not an empty folder; choose another output or remove it.")
+
+
+@dataclass(frozen=True)
+class DemonstrationReport:
+    """How many attempts were kept as bags and how many failed and were deleted."""
+
+    kept: int
+    failed: int
+
+
+def record_demonstrations(
+    options: DemonstrationOptions, on_kept: Callable[[str], None], on_start: Callable[[str], None] = lambda _: None
+) -> DemonstrationReport:
+    """Record until enough episodes have succeeded.
+
+    Args:
+        options: What to record.
+        on_kept: Called after each episode kept, with a few words about it.
+        on_start: Called with a sentence about what is being waited for.
+
+    Raises:
+        UserError: A process could not do its part, or the expert fails too often.
+    """
+    rollout = RolloutOptions(
+        contract=options.contract,
+        output=options.output,
+        task=options.task,
+        driver="expert",
+        first_seed=options.first_seed,
+        time_limit_s=options.time_limit_s,
+        lock_step=True,
+        domain_id=options.domain_id,
+    )
+    with rollout_session(rollout, on_start) as session:
+        _start_recorder(session, options)
+        kept, failed = _record(session, options, on_kept)
+    # The recorder has ended, and with that finished its last bag.
+    bags = len(list(options.output.glob("*/metadata.yaml")))
+    if bags != kept:
+        log = options.output / "logs" / "bag_recorder_node.log"
+        raise UserError(
+            f"{options.output}: {kept} episodes succeeded but {bags} bags were written; the recorder's log is {log}."
+        )
+    return DemonstrationReport(kept, failed)
+
+
+def _record(session: Session, options: DemonstrationOptions, on_kept: Callable[[str], None]) -> tuple[int, int]:
+    set_noise = _NoiseSetter(session)
+    kept = failed = 0
+    while kept < options.episodes:
+        if kept + failed >= _ATTEMPTS_PER_EPISODE * options.episodes + 4:
+            raise UserError(
+                f"The expert succeeded in {kept} of {kept + failed} attempts at {options.task}; "
+                "lower --noise or raise --time-limit."
+            )
+        noise_std = options.noise_std if kept % 2 else 0.0
+        set_noise(noise_std)
+        trace = session.client.run_episode(
+            session.group,
+            session.robot,
+            options.first_seed + kept + failed,
+            time_limit_s=options.time_limit_s,
+            linger_s=LINGER_S,
+        )
+        if trace.success:
+            kept += 1
+            on_kept(_note(trace, noise_std))
+        else:
+            failed += 1
+    return kept, failed
+
+
+def _start_recorder(session: Session, options: DemonstrationOptions) -> None:
+    parameters = {
+        "contract": options.contract.resolve(),
+        "output": options.output.resolve(),
+        "auto_episodes": True,
+        "discard_failures": True,
+        "use_sim_time": True,
+    }
+    recorder = session.group.start("bag_recorder_node", node_command("bag_recorder_node", parameters))
+    node, topic = session.client.node, session.client.command_topic
+    before = node.count_subscribers(topic)
+    session.group.wait_until(
+        lambda: node.count_subscribers(topic) > before, f"subscribe to {topic}", recorder, START_TIMEOUT_S
+    )
+
+
+class _NoiseSetter:
+    """Sets the expert's noise from the next episode on; asks only when it changes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._client = AsyncParameterClient(session.client.node, "expert")
+        self._noise_std = 0.0
+
+    def __call__(self, noise_std: float) -> None:
+        if noise_std == self._noise_std:
+            return
+        group, expert = self._session.group, self._session.driver
+        group.wait_until(self._client.services_are_ready, "serve its parameters", expert, _ANSWER_S)
+        answer = self._client.set_parameters([Parameter("noise_std", value=noise_std)])
+        group.wait_until(answer.done, "accept its noise", expert, _ANSWER_S)
+        for result in answer.result().results:
+            if not result.successful:
+                raise UserError(f"The expert refused noise_std {noise_std:g}: {result.reason}")
+        self._noise_std = noise_std
+
+
+def _note(trace: EpisodeTrace, noise_std: float) -> str:
+    noise = f", noise {noise_std:g}" if noise_std else ""
+    return f"start {trace.seed}, success after {trace.time_s:.1f} s{noise}"

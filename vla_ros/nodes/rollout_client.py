@@ -1,0 +1,263 @@
+"""The observer of a rollout: resets the simulated robot, watches the episode, notes when every message arrived.
+
+It commands nothing. Its callbacks note and append; what the notes mean is decided in `vla_ros.evaluation`.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+
+from vla_ros.contract import InputSpec, RobotContract
+from vla_ros.data_types import NANOSECONDS, ContractError, UserError
+from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
+from vla_ros.nodes.executor import make_executor, spin_until
+from vla_ros.nodes.process_group import ChildProcess, ProcessGroup
+from vla_ros.ros_io.decoders import decode_action, decode_input
+from vla_ros.ros_io.rclpy_deserialize import deserialize
+from vla_ros_msgs.msg import ActionChunk, EndEffectorAction, EpisodeStatus, PolicyStatus
+from vla_ros_msgs.srv import ResetEpisode
+
+COMMAND_TYPE = "vla_ros_msgs/msg/EndEffectorAction"
+CHUNK_TYPE = "vla_ros_msgs/msg/ActionChunk"
+# Best effort matches every publisher; deep, so that a busy moment of the client loses no arrival.
+_WATCH = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+_RELIABLE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
+_SILENT_S = 30.0
+_ANSWER_S = 30.0
+
+
+class RolloutClient:
+    """Resets episodes and traces them. A context manager; its node spins in its own thread meanwhile.
+
+    Attributes:
+        command_topic: The EndEffectorAction sink that it watches.
+        robot_status: Newest status of the robot, None before the first.
+        policy_status: Newest status of the policy node, None before the first.
+        commands_seen: Commands since it started.
+    """
+
+    def __init__(
+        self, contract: RobotContract, environment: Mapping[str, str], policy_node: str = "policy_node"
+    ) -> None:
+        """Prepare; the node starts on entering.
+
+        Args:
+            contract: Names the topics.
+            environment: ROS variables of the run, put into this process's environment.
+            policy_node: Name of the policy node, whose status is watched.
+
+        Raises:
+            ContractError: The robot publishes no EndEffectorAction, from which commands are measured.
+        """
+        self._contract = contract
+        self.command_topic = command_topic(contract)
+        self._environment = {k: v for k, v in environment.items() if os.environ.get(k) != v}
+        self._policy_node = policy_node
+        self._trace: EpisodeTrace | None = None
+        self._previous_episode = 0
+        self._time_limit_ns = self._linger_ns = 0
+        self._ended, self._closing = threading.Event(), threading.Event()
+        self._status_wall_s = time.monotonic()
+        self.robot_status: EpisodeStatus | None = None
+        self.policy_status: PolicyStatus | None = None
+        self.commands_seen = 0
+
+    def __enter__(self) -> "RolloutClient":
+        os.environ.update(self._environment)  # the middleware reads them when the context starts
+        self._context = Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = Node("rollout_client", context=self._context, enable_rosout=False, start_parameter_services=False)
+        self._image_subscriptions: list[Any] = []
+        self._reset = self._node.create_client(ResetEpisode, "/sim/reset_episode")
+        self._subscribe()
+        self._executor = make_executor(self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name="rollout_client", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+    @property
+    def node(self) -> Node:
+        """The node, for further clients and subscriptions of the same run."""
+        return self._node
+
+    def robot_is_ready(self) -> bool:
+        """Return whether the robot publishes its status and serves its resets."""
+        return self.robot_status is not None and bool(self._reset.service_is_ready())
+
+    def policy_is_commanding(self) -> bool:
+        """Return whether the policy node says that it commands from action chunks."""
+        return self.policy_status is not None and self.policy_status.state == PolicyStatus.RUNNING
+
+    def run_episode(
+        self,
+        group: ProcessGroup,
+        robot: ChildProcess,
+        seed: int,
+        *,
+        time_limit_s: float,
+        linger_s: float = 0.0,
+        with_images: bool = False,
+    ) -> EpisodeTrace:
+        """Reset the robot to a start state and watch until success or the time limit.
+
+        Args:
+            group: Processes of the run, watched meanwhile.
+            robot: The robot's process, quoted when it does not answer.
+            seed: Start state.
+            time_limit_s: Robot time after which the episode has failed.
+            linger_s: Robot time to go on for after success.
+            with_images: Keep every camera image.
+
+        Raises:
+            ChildFailedError: A process ended or the robot fell silent.
+            UserError: The robot refused the reset, in its own words.
+        """
+        self._time_limit_ns, self._linger_ns = round(time_limit_s * NANOSECONDS), round(linger_s * NANOSECONDS)
+        trace = EpisodeTrace(seed=seed)
+        self._subscribe_images(trace if with_images else None)
+        self._ended.clear()
+        self._previous_episode = self.robot_status.episode if self.robot_status is not None else 0
+        self._trace = trace  # before the reset: in lock-step the first ticks may precede its answer
+        answer = self._reset.call_async(ResetEpisode.Request(seed=seed))
+        group.wait_until(answer.done, "answer the reset", robot, _ANSWER_S)
+        response = answer.result()
+        if not response.success:
+            raise UserError(f"The robot refused to reset to start {seed}: {response.message}")
+        self._status_wall_s = time.monotonic()
+        while not self._ended.wait(0.1):
+            group.check()
+            if time.monotonic() - self._status_wall_s > _SILENT_S:
+                raise robot.too_slow("publish /sim/episode_status", _SILENT_S)
+        self._trace = None
+        return _within_episode(trace)
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):  # how the executor says that the context has ended
+            spin_until(self._executor, self._closing.is_set)
+
+    def _subscribe(self) -> None:
+        create, policy = self._node.create_subscription, f"/{self._policy_node}/status"
+        create(Clock, "/clock", self._on_clock, _WATCH)
+        create(EpisodeStatus, "/sim/episode_status", self._on_status, _WATCH)
+        create(EndEffectorAction, self.command_topic, self._on_command, _RELIABLE)
+        create(PolicyStatus, policy, self._on_policy_status, _WATCH)
+        for sink in self._contract.action.sinks:
+            if sink.type == CHUNK_TYPE:
+                create(ActionChunk, sink.topic, self._on_chunk, _WATCH)
+
+    def _subscribe_images(self, trace: EpisodeTrace | None) -> None:
+        """Subscribe to the cameras only while they are recorded: an unused image costs both ends its transport."""
+        from vla_ros.ros_io.encoders import message_class
+
+        for subscription in self._image_subscriptions:
+            self._node.destroy_subscription(subscription)
+        cameras = [spec for spec in self._contract.inputs if spec.image is not None] if trace is not None else []
+        self._image_subscriptions = [
+            self._node.create_subscription(
+                message_class(spec.type), spec.topic, lambda raw, spec=spec: self._on_image(spec, raw), _WATCH, raw=True
+            )
+            for spec in cameras
+        ]
+        if trace is not None:
+            trace.images.update({spec.key: [] for spec in cameras})
+
+    def _on_clock(self, message: Clock) -> None:
+        now_ns = time.monotonic_ns()
+        if (trace := self._trace) is not None:
+            trace.clock.append((_stamp_ns(message.clock), now_ns))
+
+    def _on_command(self, message: EndEffectorAction) -> None:
+        now_ns = time.monotonic_ns()
+        self.commands_seen += 1
+        if (trace := self._trace) is not None:
+            action = decode_action(self._contract.action, COMMAND_TYPE, message)
+            times = _stamp_ns(message.header.stamp), _stamp_ns(message.observation_stamp)
+            trace.commands.append(CommandRecord(now_ns, *times, action))
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        now_ns = time.monotonic_ns()
+        if (trace := self._trace) is not None:
+            trace.chunks.append((now_ns, _stamp_ns(message.header.stamp)))
+
+    def _on_image(self, spec: InputSpec, raw: bytes) -> None:
+        if (trace := self._trace) is not None:
+            message = deserialize(raw, spec.type)
+            trace.images[spec.key].append((_stamp_ns(message.header.stamp), decode_input(spec, message)))
+
+    def _on_policy_status(self, message: PolicyStatus) -> None:
+        self.policy_status = message
+        if (trace := self._trace) is not None and message.state in {PolicyStatus.HOLDING, PolicyStatus.STOPPED}:
+            trace.note = message.message
+
+    def _on_status(self, message: EpisodeStatus) -> None:
+        self.robot_status, self._status_wall_s = message, time.monotonic()
+        trace = self._trace
+        if (
+            trace is None
+            or self._ended.is_set()
+            or message.episode <= self._previous_episode
+            or message.seed != trace.seed
+        ):
+            return
+        stamp_ns = _stamp_ns(message.header.stamp)
+        if not trace.episode:
+            trace.episode = message.episode
+            trace.start_ns = stamp_ns - round(message.elapsed * NANOSECONDS)
+        trace.end_ns = stamp_ns
+        trace.ticks += 1
+        trace.halted_ticks += message.halted
+        trace.reward += message.reward
+        if message.success and trace.success_ns is None:
+            trace.success_ns = stamp_ns
+        failed = trace.success_ns is None and stamp_ns - trace.start_ns >= self._time_limit_ns
+        if failed or (trace.success_ns is not None and stamp_ns - trace.success_ns >= self._linger_ns):
+            self._ended.set()
+
+
+def command_topic(contract: RobotContract) -> str:
+    """Return the topic of the robot's EndEffectorAction sink.
+
+    Raises:
+        ContractError: It has none.
+    """
+    for sink in contract.action.sinks:
+        if sink.type == COMMAND_TYPE:
+            return sink.topic
+    raise ContractError(
+        f"{contract.source}: action.sinks has no {COMMAND_TYPE}; a rollout measures its commands, so add one as a sink."
+    )
+
+
+def _stamp_ns(stamp: Any) -> int:
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def _within_episode(trace: EpisodeTrace) -> EpisodeTrace:
+    """Drop what still belonged to the episode before."""
+    start = trace.start_ns
+    trace.commands = [
+        c for c in trace.commands if c.effect_ns >= start and (not c.observation_ns or c.observation_ns >= start)
+    ]
+    trace.chunks = [chunk for chunk in trace.chunks if chunk[1] >= start]
+    trace.clock = [pair for pair in trace.clock if pair[0] >= start]
+    trace.images = {key: [item for item in images if item[0] >= start] for key, images in trace.images.items()}
+    return trace
