@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs.msg", reason="the interfaces are not built")
-pytest.importorskip("mujoco")
+pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 torch = pytest.importorskip("torch")
 
 from geometry_msgs.msg import PoseStamped  # noqa: E402
@@ -95,6 +95,28 @@ def test_in_lock_step_every_tick_is_answered_by_one_command_of_its_own_observati
     assert len(answered) >= 10
     assert all(len(images) >= 10 for images in trace.images.values())
     assert set(trace.images) == set(INPUTS[:2])
+    in_process = np.stack([command.action for command in commands_in_process(checkpoint)])
+    over_dds = np.stack([command.action for command in decided])
+    shared = min(len(in_process), len(over_dds))
+    assert np.array_equal(over_dds[:shared], in_process[:shared]), "topics must change nothing but the time it takes"
+
+
+def commands_in_process(checkpoint: Path) -> list[Any]:
+    from vla_ros.sim.cameras import CameraRig
+    from vla_ros.sim.config import load_sim_config
+    from vla_ros.sim.in_process import make_driver, run_in_process
+    from vla_ros.sim.metaworld_robot import MetaWorldRobot
+
+    contract = load_contract(ROBOT)
+    config = load_sim_config(ROOT / "config/sim/metaworld_sawyer.yaml")
+    robot = MetaWorldRobot("push-v3", config)
+    rig = CameraRig(robot.model, config.cameras)
+    try:
+        driver = make_driver("checkpoint", contract, checkpoint=str(checkpoint), rig=rig, task="push-v3")
+        (trace,) = run_in_process(robot, contract, driver, episodes=1, first_seed=0, time_limit_s=0.6)
+    finally:
+        rig.close()
+    return trace.commands
 
 
 def test_killing_the_policy_node_stops_the_robot_within_a_fifth_of_a_second(checkpoint: Path, tmp_path: Path) -> None:

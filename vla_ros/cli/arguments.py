@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 Run = Callable[[argparse.Namespace], int]
+DEFAULT_SIM_CONFIG = "config/sim/metaworld_sawyer.yaml"
 DEFAULT_CONTRACT = "config/robots/metaworld_sawyer.yaml"
 DEFAULT_CHECKPOINT = "models/metaworld_push_bc"
 

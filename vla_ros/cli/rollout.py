@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_ros.cli.arguments import (
+    DEFAULT_SIM_CONFIG,
     add_command,
     add_simulation_options,
     command_line,
@@ -40,6 +41,11 @@ def add_parser(commands: "Subparsers") -> None:
     parser.add_argument(
         "--lock-step", action="store_true", help="the robot waits for the policy at every tick; hides latency"
     )
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="policy and simulation in one process, without ROS: what the policy does at best, and quick",
+    )
     parser.add_argument("--chunk-mode", default="latest", metavar="MODE", help="how action chunks are executed")
     parser.add_argument("--record", type=natural_int, default=0, metavar="N", help="film the first N episodes")
     parser.add_argument(
@@ -57,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--policy checkpoint needs --checkpoint DIR; or choose --policy expert or --policy random.")
     if arguments.policy != "checkpoint" and arguments.checkpoint:
         raise ConfigError(f"--checkpoint has no meaning with --policy {arguments.policy}; leave one of them out.")
+    if arguments.in_process:
+        return _run_in_process(arguments)
     options = RolloutOptions(
         contract=contract_path(arguments.contract),
         output=Path(arguments.output),
@@ -72,6 +80,63 @@ def run(arguments: argparse.Namespace) -> int:
         domain_id=arguments.domain_id,
     )
     roll_out_and_report(options, picture="episode.png", video="rollout.mp4")
+    return 0
+
+
+def _run_in_process(arguments: argparse.Namespace) -> int:
+    """Roll out without ROS; the same table and ``result.json``, without times."""
+    from vla_ros.contract import load_contract
+    from vla_ros.data_types import ConfigError
+    from vla_ros.data_types.resources import resource_path
+    from vla_ros.evaluation.rollout_report import summarise, table_rows
+    from vla_ros.sim.cameras import CameraRig  # before MuJoCo, whose backend it chooses
+    from vla_ros.sim.config import load_sim_config
+    from vla_ros.sim.in_process import make_driver, run_in_process
+    from vla_ros.sim.metaworld_robot import MetaWorldRobot
+
+    if arguments.record or arguments.lock_step:
+        raise ConfigError("--in-process films nothing and has no lock-step; leave out --record and --lock-step.")
+    contract = load_contract(contract_path(arguments.contract))
+    config = load_sim_config(resource_path(DEFAULT_SIM_CONFIG))
+    robot = MetaWorldRobot(arguments.task, config, arguments.first_seed)
+    rig = CameraRig(robot.model, config.cameras)
+    try:
+        driver = make_driver(
+            arguments.policy,
+            contract,
+            checkpoint=arguments.checkpoint,
+            rig=rig,
+            task=arguments.task,
+            chunk_mode=arguments.chunk_mode,
+        )
+        episodes = run_in_process(
+            robot,
+            contract,
+            driver,
+            episodes=arguments.episodes,
+            first_seed=arguments.first_seed,
+            time_limit_s=arguments.time_limit,
+        )
+        traces = []
+        with progress("episode", arguments.episodes) as advance:
+            for trace in episodes:
+                traces.append(trace)
+                advance(_episode_note(trace))
+    finally:
+        rig.close()
+    name = arguments.checkpoint or arguments.policy
+    result = summarise(
+        traces,
+        robot=contract.robot_type,
+        task=arguments.task,
+        policy=name,
+        control_rate_hz=contract.control_rate_hz,
+        lock_step=True,
+        command=command_line(),
+    )
+    print_table(f"{arguments.task}: {name}, in process", table_rows(result))
+    result.save(Path(arguments.output) / "result.json")
+    print_path("written", Path(arguments.output))
     return 0
 
 
