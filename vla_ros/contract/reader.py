@@ -4,6 +4,7 @@ Used for contracts and every other configuration file, so that all of them compl
 ``FILE: PATH expected what, got VALUE. Did you mean …?``
 """
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,9 @@ class Section:
         if value is not None:
             return value
         if default is _REQUIRED:
-            raise self.fail(field, "is required and missing")
+            misspelt = difflib.get_close_matches(field, map(str, self.content), n=1)
+            hint = f"; the file says '{misspelt[0]}'" if misspelt else ""
+            raise self.fail(field, f"is required and missing{hint}")
         return default
 
     def scalar(

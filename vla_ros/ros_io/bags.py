@@ -142,7 +142,7 @@ def _cut_error(path: Path, cut: Path) -> DatasetError:
     count = sum(1 for _ in sequential_messages(cut))
     return DatasetError(
         f"{path}: {cut.name} is cut off (no MCAP footer): {count} messages precede the cut; "
-        "record the episode again, or read what there is with recover=True"
+        "record the episode again, or read what there is with recover=True (vla_ros convert --recover)"
     )
 
 
