@@ -32,6 +32,8 @@ def main() -> None:
         packages = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     # A local version label (+cpu) names a build, not a version: another machine gets the same version in its own build.
     lines = sorted(f"{package['name'].lower()}=={package['version'].split('+')[0]}" for package in packages)
+    wanted = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
+    lines += [line for line in wanted if line.startswith("# no-deps: ")]
     header = HEADER.format(version=".".join(map(str, sys.version_info[:2])))
     (ROOT / "requirements.txt").write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
 

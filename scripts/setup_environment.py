@@ -88,6 +88,9 @@ def install_packages() -> None:
     requirements = "requirements.txt" if pinned else "requirements.in"
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     run("packages", [*pip, "-r", requirements])
+    lines = (ROOT / requirements).read_text(encoding="utf-8").splitlines()
+    alone = [line.split()[2] for line in lines if line.startswith("# no-deps: ")]
+    run("packages without their dependencies", [*pip, "--no-deps", *alone])
 
 
 def rewrite_cmake_paths() -> None:

@@ -149,7 +149,7 @@ def roll_out_and_report(options: "RolloutOptions", *, picture: str, video: str) 
     contract = load_contract(options.contract)
     with progress("episode", options.episodes) as advance:
         traces = run_rollout(options, lambda trace: advance(_episode_note(trace)), say)
-    driver = str(options.checkpoint) if options.checkpoint is not None else options.driver
+    driver = _short(options.checkpoint) if options.checkpoint is not None else options.driver
     result = summarise(
         traces,
         robot=contract.robot_type,
@@ -165,6 +165,12 @@ def roll_out_and_report(options: "RolloutOptions", *, picture: str, video: str) 
         _save_pictures(options, traces, options.output / picture, options.output / video)
     print_path("written", options.output)
     return result
+
+
+def _short(path: Path) -> str:
+    """Return a path as a person in this folder would write it."""
+    here = Path.cwd()
+    return str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else str(path)
 
 
 def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", picture: Path, video: Path) -> None:

@@ -56,8 +56,8 @@ def _read(section: Section, name: str, kind: Any) -> Any:
         if name not in section:
             return section.raw(name, None)
         return _read(section, name, next(a for a in get_args(kind) if a is not type(None)))
-    if kind is Any:
-        return section.raw(name)
+    if kind is Any:  # null too is a value of it
+        return section.raw(name, None) if name in section.content else section.raw(name)
     if get_origin(kind) is Literal:
         return section.scalar(name, str, choices=get_args(kind))
     if get_origin(kind) in (tuple, dict) or is_dataclass(kind):

@@ -1,0 +1,251 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vla_ros.contract import FeatureSpec
+from vla_ros.data_types import CheckpointError, ConfigError, ObservationError
+from vla_ros.processors import ProcessorOptions, Processors, affine_from_statistics
+
+FRONT, STATE, IMU, POINTS = (
+    "observation.images.front",
+    "observation.state",
+    "observation.imu.wrist",
+    "observation.points.l",
+)
+INPUTS = {
+    FRONT: FeatureSpec(FRONT, "image", (6, 8, 3), "uint8", ("height", "width", "channels")),
+    STATE: FeatureSpec(STATE, "vector", (3,), "float32", ("x", "y", "still")),
+    IMU: FeatureSpec(IMU, "window", (4, 6), "float32", tuple("abcdef")),
+    POINTS: FeatureSpec(POINTS, "points", (5, 3), "float32", ("x", "y", "z")),
+}
+ACTION = FeatureSpec("action", "action", (2,), "float32", ("dx", "gripper"))
+
+
+def statistics_of(values: np.ndarray) -> dict[str, np.ndarray]:
+    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    quantiles = np.nanquantile(flat, [0.01, 0.99], axis=0)
+    return {
+        "min": np.nanmin(flat, axis=0),
+        "max": np.nanmax(flat, axis=0),
+        "mean": np.nanmean(flat, axis=0),
+        "std": np.nanstd(flat, axis=0),
+        "q01": quantiles[0],
+        "q99": quantiles[1],
+    }
+
+
+def raw_batch(size: int = 4, frames: int = 2, horizon: int = 3, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    state = rng.normal([0.1, 0.6, 0.25], [0.2, 0.05, 0.0], (size, frames, 3)).astype(np.float32)
+    points = rng.normal(size=(size, frames, 5, 3)).astype(np.float32)
+    points[:, :, -1] = np.nan
+    return {
+        FRONT: rng.integers(0, 256, (size, frames, 6, 8, 3), dtype=np.uint8),
+        STATE: state,
+        IMU: rng.normal(2.0, 3.0, (size, frames, 4, 6)).astype(np.float32),
+        POINTS: points,
+        "action": rng.uniform([-0.01, -1.0], [0.02, 1.0], (size, horizon, 2)).astype(np.float32),
+        "action_is_pad": np.zeros((size, horizon), np.bool_),
+        "is_pad": np.zeros((size, frames), np.bool_),
+        "task": ["push"] * size,
+    }
+
+
+def all_statistics(raw: dict) -> dict:
+    stats = {key: statistics_of(raw[key]) for key in (STATE, IMU, POINTS, "action")}
+    image = statistics_of(raw[FRONT] / 255.0)
+    return {**stats, FRONT: {name: value.reshape(3, 1, 1) for name, value in image.items()}}
+
+
+def processors(**options) -> Processors:
+    return Processors(INPUTS, ACTION, ProcessorOptions(**options), all_statistics(raw_batch(64)))
+
+
+def test_images_become_channels_first_and_imagenet_normalised():
+    raw = raw_batch()
+    image = processors().batch(raw)[FRONT]
+    expected = (raw[FRONT] / 255.0 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert image.shape == (4, 2, 3, 6, 8)
+    assert image.dtype == torch.float32
+    np.testing.assert_allclose(image.numpy(), np.moveaxis(expected, -1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "low", "high"), [("identity", 0.0, 1.0), ("min_max", -1.0, 1.0)], ids=["identity", "min_max"]
+)
+def test_image_bytes_cover_the_range_of_the_mode(mode, low, high):
+    raw = raw_batch()
+    raw[FRONT][0, 0, 0, 0] = 0
+    raw[FRONT][0, 0, 0, 1] = 255
+    image = processors(images=mode).batch(raw)[FRONT]
+    assert image.min().item() == pytest.approx(low, abs=1e-6)
+    assert image.max().item() == pytest.approx(high, abs=1e-6)
+
+
+def test_image_mean_std_uses_the_dataset():
+    raw = raw_batch(64)
+    image = processors(images="mean_std").batch(raw)[FRONT]
+    torch.testing.assert_close(image.mean(dim=(0, 1, 3, 4)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(image.std(dim=(0, 1, 3, 4)), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_float_image_is_refused():
+    raw = raw_batch()
+    raw[FRONT] = raw[FRONT] / np.float32(255)
+    with pytest.raises(ObservationError, match=r"'observation.images.front' must be uint8 .* would be scaled twice"):
+        processors().batch(raw)
+
+
+def test_images_are_resized_when_asked():
+    built = processors(image_size=(12, 10))
+    assert built.policy_inputs[FRONT].shape == (12, 10, 3)
+    assert built.inputs[FRONT].shape == (6, 8, 3)
+    raw = raw_batch()
+    raw[FRONT][:] = 100
+    image = built.batch(raw)[FRONT]
+    assert image.shape == (4, 2, 3, 12, 10)
+    torch.testing.assert_close(image[0, 0, :, 0, 0], image[0, 0, :, 6, 5])
+
+
+def test_vectors_have_zero_mean_and_unit_deviation():
+    state = processors().batch(raw_batch(64))[STATE].flatten(0, 1)
+    torch.testing.assert_close(state[:, :2].mean(dim=0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(state[:, :2].std(dim=0), torch.ones(2), atol=1e-2, rtol=0)
+
+
+def test_number_that_never_varies_is_centred_and_keeps_its_unit():
+    built = processors()
+    assert built.constant == {STATE: ("still",)}
+    raw = raw_batch()
+    assert built.batch(raw)[STATE][..., 2].abs().max() < 1e-6
+    raw[STATE][..., 2] += 0.5
+    torch.testing.assert_close(built.batch(raw)[STATE][..., 2], torch.full((4, 2), 0.5), atol=1e-6, rtol=0)
+
+
+def test_actions_fill_minus_one_to_one():
+    action = processors().batch(raw_batch(64))["action"]
+    assert action.min().item() == pytest.approx(-1.0, abs=1e-5)
+    assert action.max().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_points_stay_metric_and_missing_points_stay_missing():
+    raw = raw_batch()
+    points = processors().batch(raw)[POINTS]
+    np.testing.assert_array_equal(points.numpy(), raw[POINTS])
+
+
+def test_windows_are_normalised_per_field():
+    window = processors().batch(raw_batch(64))[IMU].flatten(0, 2)
+    torch.testing.assert_close(window.mean(dim=0), torch.zeros(6), atol=1e-3, rtol=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    mode=st.sampled_from(["mean_std", "min_max", "quantile", "identity"]),
+    values=st.lists(st.tuples(*[st.floats(-1e3, 1e3, width=32)] * 3), min_size=2, max_size=20),
+)
+def test_inverse_undoes_forward(mode, values):
+    array = np.array(values, np.float32)
+    affine, _ = affine_from_statistics(mode, (3,), statistics_of(array), "action")
+    tensor = torch.from_numpy(array)
+    torch.testing.assert_close(affine.inverse(affine.forward(tensor)), tensor, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile", "identity"])
+def test_predicted_actions_come_back_in_the_contracts_units(mode):
+    built, raw = processors(action=mode), raw_batch()
+    back = built.actions(built.batch(raw)["action"])
+    np.testing.assert_allclose(back.numpy(), raw["action"], atol=1e-7, rtol=1e-5)
+
+
+def test_passed_values_and_only_the_policys_inputs_come_back():
+    raw = {**raw_batch(), "observation.other": np.zeros((4, 2, 1))}
+    batch = processors().batch(raw)
+    assert set(batch) == {*INPUTS, "action", "action_is_pad", "is_pad", "task"}
+    assert batch["task"] == ["push"] * 4
+    assert batch["is_pad"].dtype == torch.bool
+
+
+def test_nothing_passed_in_is_changed():
+    raw, untouched = raw_batch(), raw_batch()
+    processors(image_size=(4, 4)).batch(raw)
+    for key, value in untouched.items():
+        np.testing.assert_array_equal(raw[key], value)
+
+
+def test_observation_needs_no_action():
+    raw = raw_batch()
+    del raw["action"], raw["action_is_pad"]
+    assert "action" not in processors().observation(raw)
+    with pytest.raises(ObservationError, match="lacks 'action'"):
+        processors().batch(raw)
+
+
+def test_saved_and_reloaded_processors_are_bit_equal():
+    built = processors(keys={STATE: "quantile"}, image_size=(4, 4))
+    again = Processors.from_dict(built.to_dict(), built.tensors())
+    raw = raw_batch(seed=3)
+    first, second = built.batch(raw), again.batch(raw)
+    for key, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value.nan_to_num(1e9), second[key].nan_to_num(1e9)), key
+    assert again.to_dict() == built.to_dict()
+    assert set(again.tensors()) == set(built.tensors())
+    assert again.policy_inputs == built.policy_inputs
+
+
+def test_state_that_lacks_a_map_is_refused():
+    built = processors()
+    tensors = built.tensors()
+    del tensors[f"map/{STATE}/scale"]
+    with pytest.raises(CheckpointError, match=r"lack 'map/observation.state/scale'"):
+        Processors.from_dict(built.to_dict(), tensors)
+
+
+def test_missing_input_is_named_with_the_nearest():
+    raw = raw_batch()
+    raw["observation.stat"] = raw.pop(STATE)
+    with pytest.raises(ObservationError, match=r"lacks observation.state;.*Did you mean 'observation.stat'"):
+        processors().observation(raw)
+
+
+def test_wrong_shape_is_named():
+    raw = raw_batch()
+    raw[STATE] = raw[STATE][..., :2]
+    with pytest.raises(ObservationError, match=r"'observation.state' must be \[B, T, 3\], got \[4, 2, 2\]"):
+        processors().observation(raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"keys": {"observation.stat": "min_max"}},
+            r"this policy has no 'observation.stat'.*Did you mean 'observation.state'",
+        ),
+        ({"keys": {STATE: "min_maxx"}}, r"normalisation of 'observation.state': 'min_maxx' is not one of .*'min_max'"),
+        ({"keys": {FRONT: "quantile"}}, r"normalisation of 'observation.images.front': 'quantile' is not one of"),
+        ({"image_size": (0, 4)}, "at least 1×1"),
+    ],
+)
+def test_bad_options_are_one_sentence(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        processors(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s[STATE].pop("std"), "no statistic 'std' of 'observation.state'"),
+        (lambda s: s[STATE].update(std=np.full(3, np.nan)), "'std' of 'observation.state' is not finite"),
+        (lambda s: s[STATE].update(std=np.ones(2)), r"has 2 numbers, expected \(3,\)"),
+        (lambda s: s.pop("action"), "no statistic 'min' of 'action'"),
+    ],
+)
+def test_unusable_statistics_are_one_sentence(change, sentence):
+    statistics = all_statistics(raw_batch(8))
+    change(statistics)
+    with pytest.raises(ConfigError, match=sentence):
+        Processors(INPUTS, ACTION, ProcessorOptions(), statistics)

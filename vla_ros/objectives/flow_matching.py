@@ -1,0 +1,106 @@
+"""Flow matching with a straight path from noise to actions: its convention, time sampling, loss and integration.
+
+Axis legend: B batch, H action_horizon, A action_dim. Time runs from 0 (noise) to 1 (actions):
+``x_t = t * action + (1 - t) * noise``, so the velocity to learn is ``action - noise``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vla_ros.objectives.regression import mse
+
+LATEST_TIME = 0.999
+NOISE_EXPONENT = 1.5
+
+
+def sample_flow_time(
+    count: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """Draw times for training, float32 [count] in [0, 0.999]: ``0.999 (1 - x)`` with x from Beta(1.5, 1).
+
+    Early times, where the path is mostly noise and the choice of action is still open, are drawn more often.
+    """
+    uniform_B = _drawn(torch.rand, (count,), generator, device)
+    # the distribution function of Beta(a, 1) is x^a, which inverts; torch's own sampler takes no generator
+    return LATEST_TIME * (1.0 - uniform_B ** (1.0 / NOISE_EXPONENT))
+
+
+def sample_noise(
+    shape: tuple[int, ...], generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """Draw standard normal noise, float32; from the generator's device to `device`."""
+    return _drawn(torch.randn, shape, generator, device)
+
+
+@dataclass(frozen=True)
+class FlowDraw:
+    """One training draw per sample: which point of which path the model is asked about.
+
+    Attributes:
+        actions_BHA: Where the path ends, float [B, H, A]; 0 in padding.
+        noise_BHA: Where it begins.
+        time_B: Where on it, float [B].
+        is_pad_BH: bool [B, H], True past the episode's end.
+    """
+
+    actions_BHA: Tensor
+    noise_BHA: Tensor
+    time_B: Tensor
+    is_pad_BH: Tensor
+
+    @property
+    def noised_BHA(self) -> Tensor:
+        """The point, float [B, H, A]: what the model sees."""
+        time_B11 = self.time_B[:, None, None]
+        return time_B11 * self.actions_BHA + (1.0 - time_B11) * self.noise_BHA
+
+    def loss(self, velocity_BHA: Tensor) -> Tensor:
+        """Return the mean squared error of the velocity predicted at the point, over the steps that are not padding."""
+        return mse(velocity_BHA, self.actions_BHA - self.noise_BHA, self.is_pad_BH)
+
+
+def draw_flow(
+    actions_BHA: Tensor, is_pad_BH: Tensor, count: int = 1, generator: torch.Generator | None = None
+) -> FlowDraw:
+    """Draw noise and time, `count` times in a row for each sample.
+
+    Args:
+        actions_BHA: Normalised actions, float [B, H, A].
+        is_pad_BH: bool [B, H].
+        count: Draws per sample; the draw holds ``count * B`` of them.
+        generator: Source of chance.
+    """
+    actions_BHA = actions_BHA.masked_fill(is_pad_BH[..., None], 0.0).repeat_interleave(count, dim=0)
+    noise_BHA = sample_noise(tuple(actions_BHA.shape), generator, actions_BHA.device)
+    time_B = sample_flow_time(len(actions_BHA), generator, actions_BHA.device)
+    return FlowDraw(actions_BHA, noise_BHA, time_B, is_pad_BH.repeat_interleave(count, dim=0))
+
+
+def integrate_flow(velocity: Callable[[Tensor, Tensor], Tensor], noise_BHA: Tensor, steps: int) -> Tensor:
+    """Follow the velocity from noise at time 0 to actions at time 1, by Euler's method.
+
+    Args:
+        velocity: (x [B, H, A], time [B]) → velocity [B, H, A]; called `steps` times.
+        noise_BHA: Where to start.
+        steps: Equal steps of 1 / steps.
+    """
+    x_BHA = noise_BHA
+    for index in range(steps):
+        time_B = torch.full((len(x_BHA),), index / steps, device=x_BHA.device)
+        x_BHA = x_BHA + velocity(x_BHA, time_B) / steps
+    return x_BHA
+
+
+def _drawn(
+    sampler: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    generator: torch.Generator | None,
+    device: torch.device | str | None,
+) -> Tensor:
+    if generator is None:
+        return sampler(shape, device=device)
+    drawn = sampler(shape, generator=generator, device=generator.device)
+    return drawn if device is None else drawn.to(device)

@@ -1,0 +1,26 @@
+"""Architectures: the interface, the registry, and one folder each. No rclpy, no datasets, no files."""
+
+from vla_ros.policies.base import (
+    Batch,
+    LossOutput,
+    Policy,
+    PolicyConfig,
+    PolicyOutput,
+    PolicyState,
+    image_shape,
+)
+from vla_ros.policies.registry import build_policy, policy_class, policy_config, policy_names
+
+__all__ = [
+    "Batch",
+    "LossOutput",
+    "Policy",
+    "PolicyConfig",
+    "PolicyOutput",
+    "PolicyState",
+    "build_policy",
+    "image_shape",
+    "policy_class",
+    "policy_config",
+    "policy_names",
+]

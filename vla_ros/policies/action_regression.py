@@ -1,0 +1,131 @@
+"""Regressing action chunks: bounds, coordinates, error and weights, as several architectures offer them. No network.
+
+A motion of three numbers may be predicted as length and direction (`vla_ros.objectives.spherical`); what stands beside
+it in the action, as a gripper, stays as it is.
+
+Axis legend: B batch, H action_horizon, A action_dim.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.objectives import (
+    MagnitudeScaling,
+    l1,
+    magnitude_weight,
+    mse,
+    scale_to_spherical,
+    smooth_l1,
+    spherical_error,
+    to_cartesian,
+)
+from vla_ros.policies.base import Batch, LossOutput, PolicyConfig
+
+Loss = Literal["smooth_l1", "mse", "l1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionConfig(PolicyConfig):
+    """Options of the predicted motion.
+
+    Attributes:
+        magnitude_names: Action numbers that make up the motion and its length ‖a‖; empty means all. A gripper at ±1
+            would outweigh the motion.
+        coordinates: ``cartesian``: numbers as they are. ``spherical``: the three numbers of `magnitude_names` as length
+            and direction.
+        magnitude_scaling: Of the spherical length. ``affine``: 0 to `magnitude_max`. ``sigmoid_tanh``: the
+            walkthrough's, which reaches only 0.269 to 0.731.
+        magnitude_max: Largest spherical length, of the normalised motion; √3 reaches every corner of [−1, 1]³.
+    """
+
+    magnitude_names: tuple[str, ...] = ()
+    coordinates: Literal["cartesian", "spherical"] = "cartesian"
+    magnitude_scaling: Literal["affine", "sigmoid_tanh"] = "affine"
+    magnitude_max: float = 3**0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.magnitude_names:
+            if name not in self.action.names:
+                known = ", ".join(self.action.names)
+                hint = nearest_name(name, self.action.names)
+                raise ConfigError(f"magnitude_names: '{name}' is not a number of the action: {known}.{hint}")
+        if self.magnitude_max <= 0.0:
+            raise ConfigError(f"magnitude_max={self.magnitude_max:g} must be above 0.")
+        if self.coordinates == "spherical" and len(self.magnitude_indices) != 3:
+            names = self.magnitude_names or self.action.names
+            raise ConfigError(
+                f"coordinates 'spherical' needs a motion of three numbers, got {', '.join(names)}; "
+                "name its x, y and z in magnitude_names."
+            )
+
+    @property
+    def magnitude_indices(self) -> tuple[int, ...]:
+        """Indices of the action numbers that make up the motion."""
+        names = self.magnitude_names or self.action.names
+        return tuple(self.action.names.index(name) for name in names)
+
+
+@dataclass(frozen=True)
+class ActionRegression:
+    """From a network's raw numbers to actions, and to a loss.
+
+    Attributes:
+        config: Which numbers are the motion, and its coordinates.
+        tanh: Whether raw numbers are bounded to (−1, 1).
+        loss: Error measure.
+        magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its target's motion.
+    """
+
+    config: RegressionConfig
+    tanh: bool
+    loss: Loss
+    magnitude_weighting: bool
+
+    def __post_init__(self) -> None:
+        if self.config.coordinates == "spherical" and not self.tanh:
+            raise ConfigError("coordinates 'spherical' scales bounded numbers; set tanh to true.")
+
+    def actions(self, raw_BHA: Tensor) -> Tensor:
+        """Return normalised actions, float [B, H, A]; within [−1, 1] if bounded."""
+        bounded_BHA = raw_BHA.tanh() if self.tanh else raw_BHA
+        if self.config.coordinates == "cartesian":
+            return bounded_BHA
+        # a length may reach beyond the cube that bounded actions lie in
+        return self._with_motion(bounded_BHA, to_cartesian(self._spherical(bounded_BHA)).clamp(-1.0, 1.0))
+
+    def loss_of(self, raw_BHA: Tensor, batch: Batch) -> LossOutput:
+        """Return the loss of a batch; ``terms`` holds the mean absolute error of the actions, ``l1``."""
+        is_pad_BH = batch["action_is_pad"]
+        # what stands in padding may be anything, even NaN
+        target_BHA = batch["action"].masked_fill(is_pad_BH[..., None], 0.0)
+        weight_BH1 = magnitude_weight(target_BHA[..., self._motion]) if self.magnitude_weighting else None
+        predicted_BHA, expected_BHA = self._compared(raw_BHA, target_BHA)
+        measure = {"mse": mse, "l1": l1}.get(self.loss, smooth_l1)
+        loss = measure(predicted_BHA, expected_BHA, is_pad_BH, weight_BH1=weight_BH1)
+        return LossOutput(loss, {"l1": l1(self.actions(raw_BHA.detach()), target_BHA, is_pad_BH)})
+
+    def _compared(self, raw_BHA: Tensor, target_BHA: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the loss measures between; a spherical motion is given as its error, beside an error of 0."""
+        bounded_BHA = raw_BHA.tanh() if self.tanh else raw_BHA
+        if self.config.coordinates == "cartesian":
+            return bounded_BHA, target_BHA
+        error_BH3 = spherical_error(self._spherical(bounded_BHA), target_BHA[..., self._motion])
+        return self._with_motion(bounded_BHA, error_BH3), self._with_motion(target_BHA, torch.zeros_like(error_BH3))
+
+    def _spherical(self, bounded_BHA: Tensor) -> Tensor:
+        scaling: MagnitudeScaling = self.config.magnitude_scaling
+        return scale_to_spherical(bounded_BHA[..., self._motion], scaling, self.config.magnitude_max)
+
+    def _with_motion(self, values_BHA: Tensor, motion_BH3: Tensor) -> Tensor:
+        replaced_BHA = values_BHA.clone()
+        replaced_BHA[..., self._motion] = motion_BH3
+        return replaced_BHA
+
+    @property
+    def _motion(self) -> list[int]:
+        return list(self.config.magnitude_indices)

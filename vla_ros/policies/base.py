@@ -1,0 +1,207 @@
+"""The interface of every architecture: a config, two methods and no hidden state. No rclpy, no datasets.
+
+Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, C channels, h, w pixels.
+
+An observation or training batch is a flat mapping of feature keys to batched values, already normalised by the
+checkpoint's processors:
+
+    <image key>     float32 [B, T, 3, h, w]
+    <vector key>    float32 [B, T, S]
+    <window key>    float32 [B, T, K, F]
+    <points key>    float32 [B, T, N, F], rows of NaN where there is no point
+    "task"          list of B instructions; tensors made of them stand beside it, as the config's ``text`` asks
+    "action"        float32 [B, H, A]      (training only)
+    "action_is_pad" bool [B, H]            (training only), True past the end of the episode
+    "is_pad"        bool [B, T]            True where the first frame was repeated before the episode's begin
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.contract import FeatureSpec
+from vla_ros.data_types import ConfigError, ObservationError
+from vla_ros.processors import TextSpec
+
+PolicyState = Mapping[str, Tensor]
+"""Recurrent or memory state of a batch. Owned by the caller, who drops it at the start of an episode."""
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Configuration common to all architectures; each adds its own fields.
+
+    Attributes:
+        inputs: Features that the policy sees, by key.
+        action: The action feature.
+        n_obs_steps: T, frames per observation.
+        action_horizon: H, steps predicted.
+        n_action_steps: Steps of a chunk meant to be executed before a newer one replaces it.
+        text: How the policy wants the instruction; None when it reads none. The processors make it so.
+        text_kinds: Of the class: the kinds of text that the architecture can read.
+    """
+
+    text_kinds: ClassVar[tuple[str, ...]] = ()
+
+    inputs: dict[str, FeatureSpec]
+    action: FeatureSpec
+    n_obs_steps: int = 1
+    action_horizon: int = 1
+    n_action_steps: int = 1
+    text: TextSpec | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_obs_steps", "action_horizon", "n_action_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.n_action_steps > self.action_horizon:
+            raise ConfigError(
+                f"n_action_steps={self.n_action_steps} exceeds action_horizon={self.action_horizon}; "
+                f"the policy predicts only {self.action_horizon} steps."
+            )
+        if not self.inputs:
+            raise ConfigError("inputs is empty; a policy needs at least one feature to see.")
+        if self.text is not None and self.text.kind not in self.text_kinds:
+            readable = f"text of kind {' or '.join(self.text_kinds)}" if self.text_kinds else "no text"
+            raise ConfigError(f"text: kind '{self.text.kind}', but this policy reads {readable}.")
+
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Keys of the image inputs, in order."""
+        return tuple(key for key, spec in self.inputs.items() if spec.kind == "image")
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers in all vector inputs together."""
+        return sum(spec.shape[0] for spec in self.inputs.values() if spec.kind == "vector")
+
+    @property
+    def action_dim(self) -> int:
+        """A, numbers per action."""
+        return self.action.shape[0]
+
+    @property
+    def bounded_actions(self) -> bool:
+        """Whether predictions lie in [−1, 1]; the actions must then be normalised to that range."""
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for YAML or JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A training loss.
+
+    Attributes:
+        loss: Scalar to differentiate.
+        terms: Named scalars for logging, detached.
+    """
+
+    loss: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """A prediction.
+
+    Attributes:
+        actions: Normalised actions, float32 [B, H, A].
+        state: State to pass in with the next observation of the same episode, or None.
+    """
+
+    actions: Tensor
+    state: PolicyState | None = None
+
+
+class Policy(nn.Module, ABC):
+    """An architecture. Subclasses set `config_class` and `name`, and hold no state of an episode."""
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[PolicyConfig]]
+    config: PolicyConfig
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
+        """Return the training loss of a batch; padded steps contribute nothing to it.
+
+        Args:
+            batch: As in the module's docstring, with ``action`` and ``action_is_pad``.
+            generator: Source of sampling noise, for policies that draw it.
+        """
+
+    @abstractmethod
+    def predict_action_chunk(
+        self, observation: Batch, state: PolicyState | None = None, generator: torch.Generator | None = None
+    ) -> PolicyOutput:
+        """Predict the next actions for each observation in the batch.
+
+        Args:
+            observation: Normalised, as in the module's docstring.
+            state: What the last call of this episode returned, None at its start.
+            generator: Source of sampling noise; fix it for repeatable actions.
+
+        Returns:
+            Normalised actions, float32 [B, H, A]. Step 0 is due at the observation's stamp.
+
+        Raises:
+            ObservationError: Keys or shapes differ from those trained on; lists them.
+        """
+
+    def load_pretrained(self) -> None:
+        """Take up the pretrained weights that the config names, if any; called once, before training.
+
+        Building a policy leaves them alone, so that a checkpoint loads where they are not at hand.
+
+        Raises:
+            ConfigError: They cannot be read, or do not fit.
+        """
+
+    def check_observation(self, observation: Batch, optional: Collection[str] = ()) -> None:
+        """Refuse an observation whose keys or trailing shapes differ from the config's.
+
+        Args:
+            observation: As in the module's docstring.
+            optional: Keys that may be missing.
+
+        Raises:
+            ObservationError: Names every missing key and every wrong shape at once.
+        """
+        problems = []
+        for key, spec in self.config.inputs.items():
+            if key not in observation:
+                if key in optional:
+                    continue
+                problems.append(f"'{key}' is missing (given: {', '.join(observation)})")
+                continue
+            expected = image_shape(spec) if spec.kind == "image" else spec.shape
+            got = tuple(observation[key].shape)
+            if len(got) != len(expected) + 2 or got[1] != self.config.n_obs_steps or got[2:] != expected:
+                wanted = ("B", self.config.n_obs_steps, *expected)
+                problems.append(f"'{key}' must be [{', '.join(map(str, wanted))}], got {list(got)}")
+        if problems:
+            raise ObservationError(f"Policy {self.name}: {'; '.join(problems)}.")
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters of each direct part, and ``total``."""
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        own = sum(p.numel() for p in self.parameters(recurse=False))
+        return {**counts, **({"own": own} if own else {}), "total": sum(p.numel() for p in self.parameters())}
+
+
+def image_shape(spec: FeatureSpec) -> tuple[int, ...]:
+    """Return (3, h, w): the shape in which a policy gets an image feature, stored as [h, w, 3]."""
+    height, width, channels = spec.shape
+    return (channels, height, width)

@@ -1,0 +1,95 @@
+"""Behaviour cloning from images and proprioception. One forward pass; no sampling, memory only as a GRU's state.
+
+Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, F features, D width, h, w pixels.
+"""
+
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from vla_ros.networks import ImageEncoder, load_backbone_weights, mlp
+from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.policies.bc.config import BcConfig
+from vla_ros.policies.bc.memory import GruMemory
+from vla_ros.policies.camera_encoders import CameraEncoders
+
+HIDDEN = "hidden"
+
+
+class BcPolicy(Policy):
+    """Encodes every image of every frame, joins the features with the vectors, and regresses the whole chunk."""
+
+    name: ClassVar[str] = "bc"
+    config_class: ClassVar[type[PolicyConfig]] = BcConfig
+    config: BcConfig
+
+    def __init__(self, config: BcConfig) -> None:
+        super().__init__(config)
+        self.encoders = CameraEncoders(
+            config, config.share_encoder, lambda size: ImageEncoder(config.backbone, config.pooling, size)
+        )
+        image_dim = sum(self._encoder(key).feature_dim for key in config.image_keys)
+        frame_dim = image_dim + config.state_dim
+        self.memory = GruMemory(frame_dim, config.gru_hidden_dim) if config.gru_hidden_dim else None
+        input_dim = config.gru_hidden_dim or config.n_obs_steps * frame_dim
+        self.head = mlp(input_dim, config.hidden_dims, config.action_horizon * config.action_dim, config.dropout)
+
+    def forward(self, observation: Batch) -> Tensor:
+        """Return normalised actions, float32 [B, H, A], of a normalised observation at the start of a memory."""
+        return self.config.regression.actions(self._raw(observation)[0])
+
+    def compute_loss(
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,  # noqa: ARG002  # nothing is sampled
+    ) -> LossOutput:
+        """Return the regression loss; ``terms`` holds the unweighted mean absolute error."""
+        self.check_observation(batch)
+        return self.config.regression.loss_of(self._raw(batch)[0], batch)
+
+    @torch.no_grad()
+    def predict_action_chunk(
+        self,
+        observation: Batch,
+        state: PolicyState | None = None,
+        generator: torch.Generator | None = None,  # noqa: ARG002  # nothing is sampled
+    ) -> PolicyOutput:
+        """Predict as `Policy.predict_action_chunk`; deterministic in eval mode.
+
+        With a memory, a call without state runs it over the observation's frames, as training does; a call with state
+        adds the newest frame to it. ``state["hidden"]`` is float32 [B, gru_hidden_dim].
+        """
+        self.check_observation(observation)
+        raw_BHA, hidden_BD = self._raw(observation, None if state is None else state[HIDDEN])
+        return PolicyOutput(self.config.regression.actions(raw_BHA), None if hidden_BD is None else {HIDDEN: hidden_BD})
+
+    def load_pretrained(self) -> None:
+        """Read `backbone_weights`, if given, into every camera's backbone.
+
+        Raises:
+            ConfigError: The file is missing, unreadable or not this backbone's.
+        """
+        if self.config.backbone_weights is not None:
+            for encoder in self.encoders.each():
+                load_backbone_weights(cast("ImageEncoder", encoder).backbone, self.config.backbone_weights)
+
+    def _raw(self, observation: Batch, hidden_BD: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the head's numbers, [B, H, A], and the memory after the newest frame."""
+        newest_only = self.memory is not None and hidden_BD is not None
+        frames = slice(-1, None) if newest_only else slice(None)
+        parts_BTF = []
+        for key, spec in self.config.inputs.items():
+            value = observation[key][:, frames]
+            parts_BTF.append(self.encoders.encode(key, value) if spec.kind == "image" else value)
+        if self.memory is None:
+            features_BF = torch.cat([part.flatten(1) for part in parts_BTF], dim=1)
+        else:
+            # the newest frame is never padding
+            is_pad_BT = None if newest_only else observation.get("is_pad")
+            features_BF = hidden_BD = self.memory(torch.cat(parts_BTF, dim=2), is_pad_BT, hidden_BD)
+        raw_BN: Tensor = self.head(features_BF)
+        return raw_BN.view(-1, self.config.action_horizon, self.config.action_dim), hidden_BD
+
+    def _encoder(self, key: str) -> ImageEncoder:
+        return cast("ImageEncoder", self.encoders.of(key))

@@ -1,0 +1,196 @@
+"""What policies over images, text, a goal image and proprioception share: options, and reading an observation.
+
+No architecture and no weights; feature keys end here and become lists of tensors.
+
+Axis legend: B batch, T n_obs_steps, I images per sample, L text tokens, S state_dim, h, w pixels.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vla_ros.data_types import ConfigError, ObservationError
+from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
+from vla_ros.policies.base import Batch, PolicyConfig
+
+GOAL_KEY = "goal.image"
+TEXT_KEY = "task_tokens"
+TEXT_MASK_KEY = "task_mask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalConfig(PolicyConfig):
+    """Options of policies whose language-model expert meets an action expert; the defaults are PaliGemma's sizes.
+
+    Attributes:
+        vision: How images become tokens.
+        attention: What the two experts share.
+        prefix_expert: The language model, which sees images and text.
+        action_expert: The smaller one, which sees proprioception and actions.
+        text_length: L of ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a token);
+            0 when the policy reads no instruction.
+        vocabulary_size: Text tokens known.
+        goal_dropout: Share of training samples that see no goal image, in [0, 1). Above 0, an observation without
+            ``goal.image`` is allowed.
+        flow_steps: Euler steps from noise to actions.
+        flow_samples: Noise and time draws per training sample. More than one share the encoding of the observation,
+            which is most of the work.
+        pretrained_language: Name or folder of a transformers Gemma or PaliGemma to start from, or None.
+        pretrained_vision: Name or folder of a transformers SigLIP or PaliGemma to start from, or None.
+    """
+
+    text_kinds: ClassVar[tuple[str, ...]] = ("tokenizer", "characters")
+
+    vision: VisionOptions = field(default_factory=VisionOptions)
+    attention: AttentionOptions = field(default_factory=AttentionOptions)
+    prefix_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=2048, mlp_dim=16384))
+    action_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=1024, mlp_dim=4096))
+    text_length: int = 48
+    vocabulary_size: int = 257_216
+    goal_dropout: float = 0.0
+    flow_steps: int = 10
+    flow_samples: int = 1
+    pretrained_language: str | None = None
+    pretrained_vision: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, spec in self.inputs.items():
+            if spec.kind not in ("image", "vector"):
+                raise ConfigError(f"inputs: '{key}' holds {spec.kind}; this policy sees images and vectors only.")
+        if not self.camera_keys:
+            raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
+        for name, minimum in (("text_length", 0), ("vocabulary_size", 1), ("flow_steps", 1), ("flow_samples", 1)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least {minimum}.")
+        if self.text is not None and (self.text.length, self.text.n_tokens) != (self.text_length, self.vocabulary_size):
+            raise ConfigError(
+                f"text: {self.text.length} of {self.text.n_tokens} tokens, but text_length={self.text_length} and "
+                f"vocabulary_size={self.vocabulary_size}; make them equal."
+            )
+        if not 0.0 <= self.goal_dropout < 1.0:
+            raise ConfigError(f"goal_dropout={self.goal_dropout:g} must be at least 0 and below 1.")
+        if self.goal_dropout and not self.has_goal:
+            raise ConfigError(f"goal_dropout={self.goal_dropout:g}, but '{GOAL_KEY}' is not among the inputs.")
+        if self.pretrained_vision is not None and self.vision.kind != "vit":
+            raise ConfigError(f"pretrained_vision needs vision.kind 'vit', got '{self.vision.kind}'.")
+        self._check_image_sizes()
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether a goal image is an input."""
+        return GOAL_KEY in self.inputs
+
+    @property
+    def camera_keys(self) -> tuple[str, ...]:
+        """Keys of the cameras, in order, without the goal."""
+        return tuple(key for key in self.image_keys if key != GOAL_KEY)
+
+    @property
+    def vector_keys(self) -> tuple[str, ...]:
+        """Keys of proprioception, in order."""
+        return tuple(key for key, spec in self.inputs.items() if spec.kind == "vector")
+
+    @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) in pixels of each camera."""
+        return tuple((self.inputs[key].shape[0], self.inputs[key].shape[1]) for key in self.camera_keys)
+
+    @property
+    def camera_of_image(self) -> tuple[int, ...]:
+        """Index of the camera of each image that `read_observation` returns; the goal counts as the first camera's."""
+        cameras = [camera for camera in range(len(self.camera_keys)) for _ in range(self.n_obs_steps)]
+        return (*cameras, 0) if self.has_goal else tuple(cameras)
+
+    def _check_image_sizes(self) -> None:
+        sizes = self.image_sizes
+        if self.vision.share and len(set(sizes)) > 1:
+            raise ConfigError(f"vision: share needs cameras of one image size, got {sorted(set(sizes))}.")
+        if self.has_goal and self.inputs[GOAL_KEY].shape[:2] != sizes[0]:
+            raise ConfigError(
+                f"inputs: '{GOAL_KEY}' is {self.inputs[GOAL_KEY].shape[:2]}, but it goes through the encoder "
+                f"of '{self.camera_keys[0]}', which takes {sizes[0]}."
+            )
+
+
+@dataclass(frozen=True)
+class ObservationParts:
+    """An observation without its keys.
+
+    Attributes:
+        images: I of them, float [B, 3, h, w]: each camera's frames, oldest first, camera by camera; the goal last.
+        image_valid_BI: bool [B, I].
+        text_BL: int64 [B, L], or None.
+        text_valid_BL: bool [B, L], or None.
+        state_BTS: float [B, T, S]; S is 0 without proprioception.
+        state_valid_BT: bool [B, T].
+    """
+
+    images: tuple[Tensor, ...]
+    image_valid_BI: Tensor
+    text_BL: Tensor | None
+    text_valid_BL: Tensor | None
+    state_BTS: Tensor
+    state_valid_BT: Tensor
+
+
+def read_observation(
+    observation: Batch, config: MultimodalConfig, drop_goal_B: Tensor | None = None
+) -> ObservationParts:
+    """Take an observation apart. Frames before the episode's begin (``is_pad``) are padding.
+
+    Args:
+        observation: As `vla_ros.policies.base` describes it, keys and shapes checked.
+        config: Which keys.
+        drop_goal_B: bool [B], True where the goal image is to be hidden.
+
+    Raises:
+        ObservationError: Text tokens are needed and missing, or of another shape.
+    """
+    first = observation[config.camera_keys[0]]
+    batch_size, steps = first.shape[:2]
+    seen_BT = torch.ones(batch_size, steps, dtype=torch.bool, device=first.device)
+    if "is_pad" in observation:
+        seen_BT = ~observation["is_pad"].bool()
+    images = [image for key in config.camera_keys for image in observation[key].unbind(1)]
+    valid = [seen_BT] * len(config.camera_keys)
+    if config.has_goal:
+        images.append(observation[GOAL_KEY][:, -1] if GOAL_KEY in observation else torch.zeros_like(images[0]))
+        given_B = torch.full_like(seen_BT[:, 0], GOAL_KEY in observation)
+        valid.append((given_B if drop_goal_B is None else given_B & ~drop_goal_B)[:, None])
+    text_BL, text_valid_BL = _text(observation, config, batch_size)
+    vectors = [observation[key] for key in config.vector_keys]
+    state_BTS = torch.cat(vectors, dim=-1) if vectors else first.new_zeros(batch_size, 0, 0)
+    state_valid_BT = seen_BT if vectors else seen_BT[:, :0]
+    if vectors:
+        state_BTS = state_BTS.masked_fill(~seen_BT[..., None], 0.0)
+    return ObservationParts(tuple(images), torch.cat(valid, 1), text_BL, text_valid_BL, state_BTS, state_valid_BT)
+
+
+def draw_goal_dropout(
+    config: MultimodalConfig, batch_size: int, generator: torch.Generator | None, device: torch.device
+) -> Tensor | None:
+    """Draw which training samples see no goal, bool [B]; None when none is ever dropped."""
+    if not config.goal_dropout:
+        return None
+    source = device if generator is None else generator.device
+    return torch.rand(batch_size, generator=generator, device=source).to(device) < config.goal_dropout
+
+
+def _text(observation: Batch, config: MultimodalConfig, batch_size: int) -> tuple[Tensor | None, Tensor | None]:
+    if not config.text_length:
+        return None, None
+    missing = [key for key in (TEXT_KEY, TEXT_MASK_KEY) if key not in observation]
+    if missing:
+        raise ObservationError(
+            f"The observation lacks {' and '.join(missing)}, which text_length={config.text_length} needs; "
+            "add a text processor, or set text_length to 0."
+        )
+    expected = (batch_size, config.text_length)
+    for key in (TEXT_KEY, TEXT_MASK_KEY):
+        got = tuple(observation[key].shape)
+        if got != expected:
+            raise ObservationError(f"'{key}' must be [B={batch_size}, L={config.text_length}], got {list(got)}.")
+    return observation[TEXT_KEY], observation[TEXT_MASK_KEY].bool()

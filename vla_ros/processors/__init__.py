@@ -1,0 +1,23 @@
+"""Between stored features and a policy's tensors: resize, normalise, embed text, and the way back.
+
+No files, no architecture.
+
+The processors of a checkpoint are the ones it was trained with: their state is saved with the weights.
+"""
+
+from vla_ros.processors.affine import Affine, affine_from_statistics
+from vla_ros.processors.options import ProcessorOptions
+from vla_ros.processors.processors import Processors, Statistics
+from vla_ros.processors.text import TextProcessor
+from vla_ros.processors.text_spec import CHARACTERS, TextSpec
+
+__all__ = [
+    "CHARACTERS",
+    "Affine",
+    "ProcessorOptions",
+    "Processors",
+    "Statistics",
+    "TextProcessor",
+    "TextSpec",
+    "affine_from_statistics",
+]

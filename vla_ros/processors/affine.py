@@ -1,0 +1,97 @@
+"""One affine map per feature, and its inverse. Knows statistics, no keys, no images' layout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from vla_ros.data_types import ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Spread below this share of the values' size (or this number, when they are near zero) is rounding, not signal:
+# dividing by it would blow sensor noise up to full scale.
+DEGENERATE = 1e-6
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``forward(x) = (x - offset) / scale``, elementwise over the trailing axes.
+
+    Attributes:
+        offset: float32, the feature's shape (images: [3]).
+        scale: float32, same shape, nowhere zero.
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return normalised values."""
+        return (values - self.offset) / self.scale
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return values in their own units."""
+        return values * self.scale + self.offset
+
+    def to(self, device: torch.device | str) -> "Affine":
+        """Return the same map on another device."""
+        return Affine(self.offset.to(device), self.scale.to(device))
+
+
+def affine_from_statistics(
+    mode: str, shape: tuple[int, ...], statistics: Mapping[str, ArrayLike], key: str
+) -> tuple[Affine, NDArray[np.bool_]]:
+    """Build the map of a feature.
+
+    A number that does not vary in the data has no scale of its own: it is only centred (scale 1), so that the
+    constant maps to 0 and a departure from it, which training never saw, passes at its physical size.
+
+    Args:
+        mode: ``mean_std``, ``min_max``, ``quantile``, ``identity``, ``imagenet``, or
+            ``unit_range`` ([0, 1] to [−1, 1]).
+        shape: Of the numbers to be mapped; statistics per number, or per last axis.
+        statistics: ``mean``, ``std``, ``min``, ``max``, ``q01``, ``q99``; only what the mode needs.
+        key: Feature key, for messages.
+
+    Returns:
+        The map, and which numbers do not vary, bool `shape`.
+
+    Raises:
+        ConfigError: A statistic is absent, of another size, or not finite.
+    """
+    constant = np.zeros(shape, dtype=np.bool_)
+    if mode == "identity":
+        return Affine(torch.zeros(shape), torch.ones(shape)), constant
+    if mode == "unit_range":
+        return Affine(torch.full(shape, 0.5), torch.full(shape, 0.5)), constant
+    if mode == "imagenet":
+        return Affine(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)), constant
+    if mode == "mean_std":
+        offset, scale = (_statistic(statistics, name, shape, key) for name in ("mean", "std"))
+    else:
+        names = ("min", "max") if mode == "min_max" else ("q01", "q99")
+        low, high = (_statistic(statistics, name, shape, key) for name in names)
+        offset, scale = (low + high) / 2, (high - low) / 2
+    constant = scale <= DEGENERATE * np.maximum(np.abs(offset), 1.0)
+    scale = np.where(constant, 1.0, scale)
+    return Affine(torch.from_numpy(offset).float(), torch.from_numpy(scale).float()), constant
+
+
+def _statistic(statistics: Mapping[str, ArrayLike], name: str, shape: tuple[int, ...], key: str) -> NDArray[np.float64]:
+    if name not in statistics:
+        raise ConfigError(f"The dataset has no statistic '{name}' of '{key}'; recompute its statistics.")
+    values = np.asarray(statistics[name], dtype=np.float64)
+    if values.size == int(np.prod(shape)):
+        values = values.reshape(shape)
+    elif shape and values.size == shape[-1]:
+        values = np.broadcast_to(values.reshape(-1), shape)
+    else:
+        raise ConfigError(f"The dataset's statistic '{name}' of '{key}' has {values.size} numbers, expected {shape}.")
+    if not np.isfinite(values).all():
+        raise ConfigError(f"The dataset's statistic '{name}' of '{key}' is not finite; was the feature ever present?")
+    return np.array(values)

@@ -1,0 +1,68 @@
+"""What to normalise how. Plain values, checked when built; no tensors."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vla_ros.contract import FeatureSpec
+from vla_ros.data_types import ConfigError, nearest_name
+
+Mode = Literal["mean_std", "min_max", "quantile", "identity"]
+ImageMode = Literal["imagenet", "mean_std", "min_max", "identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorOptions:
+    """How each kind of feature is normalised.
+
+    ``mean_std``: zero mean, unit deviation. ``min_max``: the data's range to [−1, 1]. ``quantile``: the range between
+    its 1 % and 99 % quantiles to [−1, 1], beyond which values pass unclipped. ``identity``: as it is. Images come as
+    bytes and are scaled to [0, 1] first; ``imagenet`` then takes ImageNet's mean and deviation, ``min_max`` maps
+    [0, 1] to [−1, 1].
+
+    Attributes:
+        images: Of every image.
+        vectors: Of proprioception.
+        windows: Of IMU windows, per field.
+        points: Of point clouds, per field; metric radii want them as they are.
+        action: Of the action; undone on what the policy predicts.
+        keys: Exceptions by feature key.
+        image_size: (height, width) in pixels to which images are resized (bilinear, antialiased); None keeps them.
+    """
+
+    images: ImageMode = "imagenet"
+    vectors: Mode = "mean_std"
+    windows: Mode = "mean_std"
+    points: Mode = "identity"
+    action: Mode = "min_max"
+    keys: dict[str, str] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ConfigError(f"image_size={list(self.image_size)} must be at least 1×1 pixels.")
+
+    def mode(self, spec: FeatureSpec) -> str:
+        """Return the mode of one feature.
+
+        Raises:
+            ConfigError: An exception names a mode that this kind of feature does not have.
+        """
+        by_kind = {"vector": self.vectors, "window": self.windows, "points": self.points, "action": self.action}
+        mode = self.keys.get(spec.key, self.images if spec.kind == "image" else by_kind[spec.kind])
+        allowed = get_args(ImageMode if spec.kind == "image" else Mode)
+        if mode not in allowed:
+            hint = nearest_name(mode, allowed)
+            raise ConfigError(f"normalisation of '{spec.key}': '{mode}' is not one of {', '.join(allowed)}.{hint}")
+        return mode
+
+    def check_keys(self, keys: set[str]) -> None:
+        """Refuse exceptions for features that are not there.
+
+        Raises:
+            ConfigError: Names the key and the nearest one.
+        """
+        for key in self.keys:
+            if key not in keys:
+                known = sorted(keys)
+                hint = nearest_name(key, known)
+                raise ConfigError(f"normalisation.keys: this policy has no '{key}': {', '.join(known)}.{hint}")

@@ -1,0 +1,239 @@
+"""All maps of one policy: raw batch → normalised tensors, predicted actions → the contract's units. No files.
+
+Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, h, w pixels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional
+
+from vla_ros.contract import FeatureSpec, Section
+from vla_ros.contract.options import read_dataclass, to_plain
+from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
+from vla_ros.processors.affine import Affine, affine_from_statistics
+from vla_ros.processors.options import ProcessorOptions
+from vla_ros.processors.text import TextProcessor
+from vla_ros.processors.text_spec import TextSpec
+
+Statistics = Mapping[str, Mapping[str, ArrayLike]]
+"""Feature key → statistic name → values, as datasets keep them; images in 0–1."""
+
+PASSED = ("task", "is_pad", "action_is_pad")
+MAY_BE_ABSENT = ("goal.image",)
+"""Inputs whose absence is the policy's to judge: told what to do in words, a robot has no picture of it."""
+STATISTICS_KEPT = ("min", "max", "mean", "std", "q01", "q99")
+BYTE = 255.0
+
+
+class Processors:
+    """The processors of one policy. New data comes back; what is passed in stays as it is.
+
+    Attributes:
+        inputs: Features as the robot and the dataset have them.
+        action: The action feature.
+        options: How each is normalised.
+        statistics: What the maps were built from: key → name → float64 tensor.
+        constant: Key → names of numbers that never varied in the data and are only centred.
+        text: Turns instructions into tensors; None when the policy reads none.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, FeatureSpec],
+        action: FeatureSpec,
+        options: ProcessorOptions,
+        statistics: Statistics,
+    ) -> None:
+        """Build the maps from a dataset's statistics.
+
+        Raises:
+            ConfigError: A mode is unknown, or a statistic that it needs is absent or not finite.
+        """
+        options.check_keys({*inputs, action.key})
+        self.inputs, self.action, self.options = dict(inputs), action, options
+        self.statistics = {key: _kept(statistics.get(key, {})) for key in (*self.inputs, action.key)}
+        self.constant: dict[str, tuple[str, ...]] = {}
+        self.text: TextProcessor | None = None
+        self._maps: dict[str, Affine] = {}
+        for key, spec in (*self.inputs.items(), (action.key, action)):
+            shape = spec.shape[-1:] if spec.kind in ("image", "points", "window") else spec.shape
+            mode = options.mode(spec)
+            if spec.kind == "image" and mode == "min_max":
+                mode = "unit_range"  # of the format, not of these pictures
+            self._maps[key], constant = affine_from_statistics(mode, shape, statistics.get(key, {}), key)
+            if constant.any():
+                names = spec.names if spec.kind != "image" else ("red", "green", "blue")
+                self.constant[key] = tuple(name for name, flat in zip(names, constant, strict=True) if flat)
+
+    def use_text(self, spec: TextSpec | None) -> None:
+        """Give the policy the instruction as it wants it; None gives it none."""
+        self.text = None if spec is None else TextProcessor(spec)
+
+    @property
+    def text_spec(self) -> TextSpec | None:
+        """How the instruction is given."""
+        return None if self.text is None else self.text.spec
+
+    @property
+    def policy_inputs(self) -> dict[str, FeatureSpec]:
+        """The inputs as the policy gets them: images at their resized size."""
+        size = self.options.image_size
+        return {
+            key: replace(spec, shape=(*size, spec.shape[2])) if size is not None and spec.kind == "image" else spec
+            for key, spec in self.inputs.items()
+        }
+
+    def observation(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Normalise a batch of observations.
+
+        Args:
+            raw: Feature key → array or tensor: images uint8 [B, T, h, w, 3]; vectors [B, T, S]; windows
+                [B, T, K, F]; points [B, T, N, F]. ``task`` (B strings) and ``is_pad`` bool [B, T] pass through;
+                features that are no input of this policy are left out. ``goal.image`` may be absent.
+
+        Returns:
+            What `vla_ros.policies.base` describes, on the processors' device.
+
+        Raises:
+            ObservationError: An input is missing, of another shape, or an image is not uint8.
+            ConfigError: The instruction needs a language model that is not there.
+        """
+        needed = [key for key in self.inputs if key not in MAY_BE_ABSENT]
+        if self.text is not None:
+            needed.append("task")
+        missing = [key for key in needed if key not in raw]
+        if missing:
+            hint = nearest_name(missing[0], raw)
+            raise ObservationError(f"The observation lacks {', '.join(missing)}; it has {', '.join(raw)}.{hint}")
+        batch: dict[str, Any] = {}
+        for key, spec in self.inputs.items():
+            if key not in raw:
+                continue
+            values = self._tensor(key, raw[key], spec)
+            batch[key] = self._image(key, values) if spec.kind == "image" else self._maps[key].forward(values.float())
+        for key in PASSED:
+            if key in raw:
+                batch[key] = list(raw[key]) if key == "task" else torch.as_tensor(raw[key]).bool().to(self.device)
+        if self.text is not None:
+            batch.update(self.text(batch["task"], self.device))
+        return batch
+
+    def batch(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Normalise a training batch: as `observation`, with ``action`` [B, H, A] and ``action_is_pad`` [B, H]."""
+        batch = self.observation(raw)
+        for key in (self.action.key, "action_is_pad"):
+            if key not in raw:
+                raise ObservationError(f"The training batch lacks '{key}'; it has {', '.join(raw)}.")
+        actions_BHA = self._tensor(self.action.key, raw[self.action.key], self.action).float()
+        batch["action"] = self._maps[self.action.key].forward(actions_BHA)
+        return batch
+
+    def actions(self, actions_BHA: Tensor) -> Tensor:
+        """Return predicted actions in the contract's units, float32 [B, H, A] as they came."""
+        return self._maps[self.action.key].inverse(actions_BHA)
+
+    @property
+    def device(self) -> torch.device:
+        """Where results are."""
+        return self._maps[self.action.key].offset.device
+
+    def to(self, device: torch.device | str) -> "Processors":
+        """Move the maps, and with them all results, to a device; returns itself."""
+        self._maps = {key: affine.to(device) for key, affine in self._maps.items()}
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the numbers, as plain data for YAML."""
+        content = {
+            "inputs": to_plain(self.inputs),
+            "action": to_plain(self.action),
+            "options": to_plain(self.options),
+            "constant": to_plain(self.constant),
+        }
+        return content if self.text is None else {**content, "text": self.text.to_dict()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the numbers: ``map/KEY/offset``, ``map/KEY/scale``, ``statistics/KEY/NAME`` and ``text/KEY``."""
+        tensors: dict[str, Tensor] = {} if self.text is None else self.text.tensors()
+        for key, affine in self._maps.items():
+            tensors[f"map/{key}/offset"] = affine.offset.cpu().contiguous()
+            tensors[f"map/{key}/scale"] = affine.scale.cpu().contiguous()
+        for key, values in self.statistics.items():
+            tensors.update({f"statistics/{key}/{name}": value for name, value in values.items()})
+        return tensors
+
+    @classmethod
+    def from_dict(cls, content: Any, tensors: Mapping[str, Tensor], source: str = "processors.yaml") -> "Processors":
+        """Rebuild saved processors; their maps are the saved numbers, not recomputed ones.
+
+        Raises:
+            CheckpointError: Something is missing or does not fit.
+        """
+        top = Section(source, "", content, CheckpointError)
+        self = cls.__new__(cls)
+        nested = top.section("inputs")
+        self.inputs = {key: read_dataclass(nested.section(key), FeatureSpec) for key in nested.content}
+        self.action = read_dataclass(top.section("action"), FeatureSpec)
+        self.options = read_dataclass(top.section("options"), ProcessorOptions)
+        constant = top.section("constant", {})
+        self.constant = {key: constant.items(key, str) for key in constant.content}
+        self.text = TextProcessor.from_dict(top.section("text"), tensors) if "text" in top else None
+        top.raw("text", None)
+        top.finish()
+        self._maps, self.statistics = {}, {}
+        for key in (*self.inputs, self.action.key):
+            names = [f"map/{key}/{part}" for part in ("offset", "scale")]
+            absent = [name for name in names if name not in tensors]
+            if absent:
+                raise CheckpointError(
+                    f"{source}: the statistics beside it lack '{absent[0]}'; the checkpoint is not whole."
+                )
+            self._maps[key] = Affine(*(tensors[name] for name in names))
+            prefix = f"statistics/{key}/"
+            self.statistics[key] = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+        return self
+
+    def _tensor(self, key: str, value: Any, spec: FeatureSpec) -> Tensor:
+        tensor = torch.as_tensor(value)
+        if spec.kind == "image" and tensor.dtype != torch.uint8:
+            raise ObservationError(
+                f"'{key}' must be uint8 in 0–255, got {tensor.dtype}: an image scaled already would be scaled twice."
+            )
+        if tensor.ndim != len(spec.shape) + 2 or tuple(tensor.shape[2:]) != spec.shape:
+            axes = "H" if spec.kind == "action" else "T"
+            expected = ", ".join(["B", axes, *map(str, spec.shape)])
+            raise ObservationError(f"'{key}' must be [{expected}], got {list(tensor.shape)}.")
+        return tensor.to(self.device)
+
+    def _image(self, key: str, image_BThw3: Tensor) -> Tensor:
+        image_BThw3 = image_BThw3.float()
+        if self.options.image_size is not None:
+            image_BThw3 = self._resized(image_BThw3, self.options.image_size)
+        # (x / 255 - offset) / scale as one multiplication and one addition, over rows of w·3 numbers: images are most
+        # of the work here, and a loop over three channels innermost would be several times slower.
+        affine, width = self._maps[key], image_BThw3.shape[3]
+        factor_W = (1.0 / (BYTE * affine.scale)).repeat(width)
+        shift_W = (affine.offset / affine.scale).repeat(width)
+        normalised_BThw3 = image_BThw3.flatten(3).mul(factor_W).sub_(shift_W).view(image_BThw3.shape)
+        # A permuted view: convolutions get channels-last memory, which they prefer, without a copy.
+        return normalised_BThw3.permute(0, 1, 4, 2, 3)
+
+    @staticmethod
+    def _resized(image_BThw3: Tensor, size: tuple[int, int]) -> Tensor:
+        image_N3hw = image_BThw3.flatten(0, 1).permute(0, 3, 1, 2)
+        resized_N3hw = functional.interpolate(image_N3hw, size, mode="bilinear", antialias=True)
+        return resized_N3hw.permute(0, 2, 3, 1).reshape(*image_BThw3.shape[:2], *size, 3)
+
+
+def _kept(statistics: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(np.array(statistics[name], dtype=np.float64, order="C", copy=True))
+        for name in STATISTICS_KEPT
+        if name in statistics
+    }

@@ -1,0 +1,106 @@
+"""Instructions of a batch → tensors, each distinct instruction computed once. Knows no architecture and no file.
+
+What was computed in training is saved with the checkpoint: a robot that is told what its policy was trained on needs
+no language model, and gets bit for bit what training saw.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla_ros.contract import Section
+from vla_ros.contract.options import read_dataclass, to_plain
+from vla_ros.data_types import ObservationError
+from vla_ros.processors.text_models import TextModel, build_text_model
+from vla_ros.processors.text_spec import TextSpec
+
+PREFIX = "text/"
+SAVED = 1000
+"""Instructions saved with a checkpoint, the first ones met; others are computed again where they are needed."""
+
+
+class TextProcessor:
+    """Gives a policy the instructions as it asked for them.
+
+    Args:
+        spec: What the policy asked for. A tokenizer or language model is loaded when the first instruction comes that
+            is not known.
+
+    Attributes:
+        spec: As given.
+        computed: Instructions computed by this object, saved ones not counted.
+    """
+
+    def __init__(self, spec: TextSpec) -> None:
+        self.spec = spec
+        self.computed = 0
+        self._model: TextModel | None = None
+        self._rows: dict[str, int] = {}
+        self._tables: dict[str, Tensor] = {}  # batch key → [known instructions, ...]
+
+    def __call__(self, instructions: Sequence[str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Return batch key → tensor with a leading axis B, as `TextSpec` describes them.
+
+        Raises:
+            ObservationError: Something is no string.
+            ConfigError: A package or a model is missing, or its sizes are not the spec's.
+        """
+        for instruction in instructions:
+            if not isinstance(instruction, str):
+                raise ObservationError(f"'task' must hold strings, got {instruction!r}.")
+        self._learn([text for text in dict.fromkeys(instructions) if text not in self._rows])
+        index_B = torch.tensor([self._rows[text] for text in instructions])
+        return {key: table[index_B].to(device) for key, table in self._tables.items()}
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """Those known, in the order in which they came."""
+        return tuple(self._rows)
+
+    def _learn(self, instructions: Sequence[str]) -> None:
+        if not instructions:
+            return
+        # ordinary tensors, also when the first to ask is in inference mode: the next may be training
+        with torch.inference_mode(False), torch.no_grad():
+            if self._model is None:
+                self._model = build_text_model(self.spec)
+            rows = [self._model.embed(instruction) for instruction in instructions]
+            for key in rows[0]:
+                new = torch.stack([row[key] for row in rows])
+                self._tables[key] = torch.cat([self._tables[key], new]) if key in self._tables else new
+        self._rows.update({text: len(self._rows) + number for number, text in enumerate(instructions)})
+        self.computed += len(instructions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec and the saved instructions, as plain data for YAML."""
+        return {"spec": to_plain(self.spec), "instructions": list(self.instructions[:SAVED])}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the saved instructions became: ``text/<batch key>``, [instructions, ...]."""
+        return {f"{PREFIX}{key}": table[:SAVED].contiguous() for key, table in self._tables.items()}
+
+    @classmethod
+    def from_dict(cls, section: Section, tensors: Mapping[str, Tensor]) -> "TextProcessor":
+        """Rebuild what was saved.
+
+        Raises:
+            CheckpointError: Numbers are missing or not as many as the instructions.
+        """
+        self = cls(read_dataclass(section.section("spec"), TextSpec))
+        instructions = section.items("instructions", str)
+        section.finish()
+        self._tables = {key[len(PREFIX) :]: value for key, value in tensors.items() if key.startswith(PREFIX)}
+        if len(set(instructions)) != len(instructions) or any(
+            len(t) != len(instructions) for t in self._tables.values()
+        ):
+            raise section.fail(
+                "instructions", "are not those of the statistics beside it; the checkpoint is not whole."
+            )
+        if instructions and not self._tables:
+            raise section.fail(
+                "instructions", "have no numbers in the statistics beside it; the checkpoint is not whole."
+            )
+        self._rows = {text: row for row, text in enumerate(instructions)}
+        return self

@@ -1,0 +1,72 @@
+"""What a policy wants of the instruction. Plain values, checked when built; no tensors, no language model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vla_ros.data_types import ConfigError
+
+TextKind = Literal["characters", "tokenizer", "sentence_embedding", "encoder"]
+
+CHARACTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?'\"()[]{}<>+-*/=_#%&@"
+"""The characters that have numbers of their own, from 1 on; with 0 for all others a vocabulary of 90."""
+
+MINILM_WIDTH = 384
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec:
+    """How the instruction reaches a policy.
+
+    ``characters``: one number per character, from a fixed list; needs no other package. ``tokenizer``: tokens of a
+    transformers tokenizer. ``sentence_embedding``: one vector per instruction, of all-MiniLM-L6-v2 unless `source`
+    names another model. ``encoder``: one vector per token, of a transformers encoder such as T5's.
+
+    The batch gets ``task_tokens`` int64 [B, L] (characters, tokenizer), ``task_embedding`` float32 [B, E]
+    (sentence_embedding) or ``task_embeddings`` float32 [B, L, E] (encoder); all but sentence embeddings come with
+    ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
+
+    Attributes:
+        kind: One of the above.
+        length: L, tokens or characters.
+        source: Name or folder of the transformers model; not of ``characters``.
+        vocabulary_size: Tokens that the policy knows, of ``tokenizer``.
+        width: E, of ``encoder`` and ``sentence_embedding`` (0: MiniLM's 384).
+        characters: Those known, of ``characters``: the first is 1, any other character 0. Padding is with spaces.
+    """
+
+    kind: TextKind = "characters"
+    length: int = 12
+    source: str | None = None
+    vocabulary_size: int = 0
+    width: int = 0
+    characters: str = CHARACTERS
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ConfigError(f"length={self.length} must be at least 1.")
+        if self.kind in ("tokenizer", "encoder") and self.source is None:
+            raise ConfigError(f"kind '{self.kind}' needs source, the name or folder of a transformers model.")
+        if self.kind == "tokenizer" and self.vocabulary_size < 1:
+            raise ConfigError("kind 'tokenizer' needs vocabulary_size, the number of tokens that the policy knows.")
+        if self.kind == "encoder" and self.width < 1:
+            raise ConfigError("kind 'encoder' needs width, the size of the encoder's vectors.")
+        if self.kind == "sentence_embedding" and self.source is not None and self.width < 1:
+            raise ConfigError("kind 'sentence_embedding' with a source needs width, the size of its vectors.")
+        if len(set(self.characters)) != len(self.characters):
+            twice = next(c for c in self.characters if self.characters.count(c) > 1)
+            raise ConfigError(f"characters: {twice!r} stands there twice.")
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether the policy gets numbers to look up rather than vectors."""
+        return self.kind in ("characters", "tokenizer")
+
+    @property
+    def n_tokens(self) -> int:
+        """V, the size of the vocabulary of ``characters`` and ``tokenizer``."""
+        return len(self.characters) + 1 if self.kind == "characters" else self.vocabulary_size
+
+    @property
+    def embedding_width(self) -> int:
+        """E, the size of the vectors of ``sentence_embedding`` and ``encoder``."""
+        return self.width or MINILM_WIDTH
