@@ -21,6 +21,9 @@ LINGER_S = 0.25
 
 _ANSWER_S = 20.0
 _ATTEMPTS_PER_EPISODE = 4
+_WARM_UPS = 40
+_WARM_UPS_ONCE_HEARD = 8
+_WARM_UP_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def record_demonstrations(
     )
     with rollout_session(rollout, on_start) as session:
         _start_recorder(session, options)
+        _wait_until_recorded(session, options)
         kept, failed = _record(session, options, on_kept)
     # The recorder has ended, and with that finished its last bag.
     bags = len(list(options.output.glob("*/metadata.yaml")))
@@ -136,6 +140,24 @@ def _start_recorder(session: Session, options: DemonstrationOptions) -> None:
     session.group.wait_until(
         lambda: node.count_subscribers(topic) > before, f"subscribe to {topic}", recorder, START_TIMEOUT_S
     )
+
+
+def _wait_until_recorded(session: Session, options: DemonstrationOptions) -> None:
+    """Drive short episodes, which fail and are discarded, until the recorder writes one, and a few more.
+
+    That a publisher knows its reader does not mean that the reader hears it already, and nothing but the recorder's own
+    folder tells. Its other topics are matched around the same time; the few more are for them.
+    """
+    left = _WARM_UPS_ONCE_HEARD
+    for _ in range(_WARM_UPS):
+        session.client.run_episode(
+            session.group, session.robot, options.first_seed, time_limit_s=_WARM_UP_S, linger_s=0.0
+        )
+        left -= left < _WARM_UPS_ONCE_HEARD or (options.output / "episode_000000").exists()
+        if left == 0:
+            return
+    log = options.output / "logs" / "bag_recorder_node.log"
+    raise UserError(f"The bag recorder hears nothing of the robot after {_WARM_UPS} episodes; its log is {log}.")
 
 
 class _NoiseSetter:
