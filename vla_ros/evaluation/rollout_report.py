@@ -25,9 +25,11 @@ DEFINITIONS = {
         "observer: rendering of the simulated cameras, DDS transport, decoding, inference, the wait for the control "
         "tick that the command belongs to, safety filter, DDS transport"
     ),
-    "chunk_latency_ms": "from the same moment until the action chunk arrived: without the wait for a control tick",
+    "chunk_latency_ms": (
+        "from the same moment until the action chunk arrived; it is published with the first command taken from it"
+    ),
     "tick_jitter_ms": "wall time between commands minus the control period: std, and percentiles of its magnitude",
-    "control_rate_hz": "commands per second of wall time, within episodes",
+    "control_rate_hz": "commands decided on an observation per second of wall time, within episodes",
     "real_time_factor": "simulated time over wall time, within episodes",
     "halted_fraction": "share of the robot's control periods without a fresh command",
     "wilson_95": "Wilson score interval of the success rate",
@@ -175,7 +177,8 @@ def summarise(
     """
     successes = sum(trace.success for trace in traces)
     times = [trace.time_s for trace in traces if trace.success]
-    received = [[c.receive_ns for c in trace.commands] for trace in traces]
+    # The stop that a reset brings is no decision; a gap between decisions shows all the same.
+    received = [[c.receive_ns for c in trace.commands if c.observation_ns] for trace in traces]
     timed: Callable[[Any], Any] = (lambda _: None) if lock_step else (lambda value: value)
     return RolloutResult(
         robot=robot,
@@ -217,12 +220,9 @@ def table_rows(result: RolloutResult) -> list[tuple[str, str]]:
     rows.append(("control rate", "no commands" if rate is None else f"{rate:.2f} Hz of {result.target_rate_hz:g} Hz"))
     if jitter is not None:
         rows.append(("tick jitter", f"std {jitter['std']:.1f} ms, p99 {jitter['p99']:.1f} ms"))
-    for label, values in (
-        ("observation → action", result.latency_ms),
-        ("observation → chunk", result.chunk_latency_ms),
-    ):
-        if values is not None:
-            rows.append((label, ", ".join(f"{name} {value:.0f} ms" for name, value in values.items())))
+    if result.latency_ms is not None:
+        latency = ", ".join(f"{name} {value:.0f} ms" for name, value in result.latency_ms.items())
+        rows.append(("observation → action", latency))
     if result.real_time_factor is not None and not math.isclose(result.real_time_factor, 1.0, abs_tol=0.02):
         rows.append(
             ("simulation speed", f"{result.real_time_factor:.2f} of real time: this machine is too slow or too busy")

@@ -23,6 +23,7 @@ from vla_ros.contract import QosSpec, RobotContract, load_contract
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, UserError
 from vla_ros.nodes.executor import make_executor, spin_until
+from vla_ros.nodes.memory import keep_message_buffers
 from vla_ros.nodes.parameters import ParameterRow, declare_parameters
 from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
 from vla_ros.ros_io.message_types import typestore
@@ -197,6 +198,7 @@ def _reply(future: "Future[Any]") -> tuple[Any, str]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit code."""
+    keep_message_buffers()
     # rclpy's own handlers would shut the context down while messages are still to be written
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     ended = threading.Event()

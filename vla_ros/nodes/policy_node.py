@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 from vla_ros.checkpoint import load_checkpoint
 from vla_ros.data_types import UserError
 from vla_ros.nodes.executor import make_executor, spin_until
+from vla_ros.nodes.memory import keep_message_buffers
 from vla_ros.nodes.parameters import declare_parameters
 from vla_ros.nodes.policy_loading import LoadCheckpoint, LoadedPolicy, load_policy, set_torch_threads
 from vla_ros.nodes.policy_parameters import POLICY_PARAMETERS
@@ -298,6 +299,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, load: LoadCheckpoint = load_checkpoint) -> int:
     """Run the node until SIGINT, SIGTERM or a shutdown transition; return the exit code."""
+    keep_message_buffers()
     # rclpy's own handlers would shut the context down before the zero command could be published.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     ended = threading.Event()
