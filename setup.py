@@ -46,6 +46,7 @@ setup(
     ],
     python_requires=">=3.10,<3.13",
     install_requires=runtime_dependencies(),
+    extras_require={"test": ["pytest"]},  # what makes `colcon test` choose pytest
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12)],
     zip_safe=False,
     entry_points={

@@ -21,6 +21,7 @@ from bench.plans import SubscriberPlan, SubscriberReport, read_json, write_json
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame
 from vla_ros.nodes.executor import make_executor, spin_until
+from vla_ros.nodes.memory import keep_message_buffers
 from vla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy_session import PolicySession
 from vla_ros.ros_io.encoders import message_class
@@ -100,6 +101,7 @@ class SessionSource:
     """The policy node's own session around a policy that does nothing; otherwise as `PlainSource`."""
 
     def __init__(self, node: LifecycleNode, contract: RobotContract, plan: SubscriberPlan) -> None:
+        keep_message_buffers()  # as the node's own main does
         self.arrivals: list[list[int]] = []
         self._sink = FrameSink(contract)
         config = SimpleNamespace(n_obs_steps=1, n_action_steps=1)

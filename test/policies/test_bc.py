@@ -126,6 +126,7 @@ def test_gripper_is_left_out_of_the_magnitude_when_motion_is_named():
     assert motion.compute_loss(values).loss < everything.compute_loss(values).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["smooth_l1", "mse"])
 def test_one_batch_is_overfitted(loss):
     torch.manual_seed(0)

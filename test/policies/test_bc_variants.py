@@ -104,6 +104,7 @@ def test_a_saved_policy_predicts_identically_when_loaded(name, tmp_path):
     assert torch.equal(*(p.predict_action_chunk(observation).actions for p in (saved, loaded)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "sigmoid_tanh"])
 def test_one_batch_is_overfitted(name):
     built = policy(image(FRONT, 24), vector(STATE, 4), dropout=0.0, action_horizon=2, **VARIANTS[name])

@@ -331,6 +331,7 @@ def test_saved_and_loaded_it_predicts_identically(tmp_path, decode):
     assert torch.equal(predicted(fresh, batch), predicted(built, batch))
 
 
+@pytest.mark.slow
 def test_both_decoders_overfit_one_batch():
     built = policy(image(FRONT), vector(), flow_samples=8, text_length=0)
     batch = make_example_batch(built.config, batch_size=3)

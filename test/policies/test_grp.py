@@ -304,6 +304,7 @@ def test_binned_actions_are_centres_of_bins():
     ],
     ids=["mse", "bins", "keypoints", "encoder"],
 )
+@pytest.mark.slow
 def test_one_batch_is_overfitted(options):
     built = policy(image(FRONT), vector(), image(GOAL), **options).train()
     batch = make_example_batch(built.config, batch_size=4)

@@ -282,6 +282,7 @@ def test_padded_steps_change_no_loss():
     [{}, {"learner_weights": "softmax", "action_horizon": 2}, {"text": None, "tokens_per_image": 0, "grid": 2}],
     ids=["sigmoid", "softmax", "no_text"],
 )
+@pytest.mark.slow
 def test_one_batch_is_overfitted(options):
     built = policy(image(FRONT), vector(), n_obs_steps=2, **options).train()
     batch = make_example_batch(built.config, batch_size=4)
