@@ -11,7 +11,7 @@ def keep_message_buffers() -> bool:
     """Let malloc keep blocks of up to 32 MiB instead of giving each back to the kernel.
 
     By default glibc maps every block of more than 128 KiB afresh, so each image of 0.9 MB costs the kernel 225 page
-    faults when it arrives and as many when it is freed: about half of what receiving it costs.
+    faults when it arrives and as many when it is freed: a third of what the camera path cost (docs/benchmarks.md).
 
     Returns:
         Whether the C library took it; others than glibc do not have it and need nothing.
