@@ -94,3 +94,11 @@ def test_split_is_by_episode_disjoint_and_repeatable() -> None:
     assert len(split_episodes(3, 0.01, seed=0)[1]) == 1
     with pytest.raises(DatasetError, match="cannot be split"):
         split_episodes(1, 0.1, seed=0)
+
+
+def test_older_frames_come_with_their_actions_where_asked_for(dataset: EpisodeDataset) -> None:
+    windows = sampler(dataset, past_action=True)
+    np.testing.assert_array_equal(windows.item(3)["past_action"][:, 0], [1, 2])
+    np.testing.assert_array_equal(windows.item(5)["past_action"][:, 0], [200, 200])
+    assert windows.item(5)["past_action"].dtype == np.float32
+    assert "past_action" not in sampler(dataset).item(3)

@@ -54,6 +54,8 @@ def outputs() -> dict[str, Tensor]:
             )
         }
         batch["action"] = torch.from_numpy(source.uniform(-1, 1, (2, horizon, 4))).float()
+        if policy.config.needs_past_action:
+            batch["past_action"] = torch.from_numpy(source.uniform(-1, 1, (2, frames - 1, 4))).float()
         batch["action_is_pad"] = torch.arange(horizon).expand(2, horizon) > 5
         results[f"{name}/actions"] = policy.predict_action_chunk(batch).actions
         results[f"{name}/loss"] = policy.compute_loss(batch).loss.detach()

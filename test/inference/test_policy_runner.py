@@ -37,6 +37,20 @@ class Counting(Policy):
         return PolicyOutput(row.expand(1, 3, 4), {"step": step})
 
 
+class Recording(Counting):
+    """Keeps what it was told of each frame."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__(config)
+        self.known: list[list[bool]] = []
+
+    def predict_action_chunk(
+        self, observation: Batch, state: PolicyState | None = None, generator: torch.Generator | None = None
+    ) -> PolicyOutput:
+        self.known.append(observation["is_known"][0].tolist())
+        return super().predict_action_chunk(observation, state, generator)
+
+
 class Plain:
     """Processors that change nothing."""
 
@@ -47,11 +61,14 @@ class Plain:
         return actions_BHA * 2
 
 
-def runner(seed: int | None = 0) -> PolicyRunner:
+def runner(seed: int | None = 0, policy: type[Counting] = Counting, n_obs_steps: int = 2) -> PolicyRunner:
     config = PolicyConfig(
-        inputs={KEY: CONTRACT.feature(KEY)}, action=CONTRACT.feature("action"), n_obs_steps=2, action_horizon=3
+        inputs={KEY: CONTRACT.feature(KEY)},
+        action=CONTRACT.feature("action"),
+        n_obs_steps=n_obs_steps,
+        action_horizon=3,
     )
-    checkpoint: Any = SimpleNamespace(policy=Counting(config), processors=Plain(), contract=CONTRACT)
+    checkpoint: Any = SimpleNamespace(policy=policy(config), processors=Plain(), contract=CONTRACT)
     return PolicyRunner(checkpoint, seed)
 
 
@@ -117,3 +134,17 @@ def test_padding_is_told_to_the_policy(n_frames: int) -> None:
     for index in range(n_frames):
         subject.observe(frame(index))
     assert subject.predict().actions_HA[0, 3] / 2 == 2 - n_frames
+
+
+def test_the_policy_is_told_which_frames_its_state_was_made_with() -> None:
+    subject = runner(policy=Recording, n_obs_steps=3)
+    policy: Any = subject._policy
+    for frames in ([0], [1], [2, 3], [], [4, 5, 6, 7]):
+        for index in frames:
+            subject.observe(frame(index))
+        subject.predict()
+    subject.reset()
+    subject.observe(frame(9))
+    subject.predict()
+    one = [True, True, False]
+    assert policy.known == [one, one, [True, False, False], [True] * 3, [False] * 3, one]

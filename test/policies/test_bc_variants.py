@@ -8,6 +8,7 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.objectives import magnitude_weight, smooth_l1, to_spherical
 from vla_ros.policies import build_policy
+from vla_ros.policies.bc.memory import chunks_of_every_frame
 from vla_ros.policies.examples import make_example_batch
 
 FRONT, WRIST, STATE = "observation.images.front", "observation.images.wrist", "observation.state"
@@ -265,12 +266,63 @@ def test_step_by_step_equals_running_over_the_sequence():
     torch.testing.assert_close(stepped.state["hidden"], together.state["hidden"], rtol=1e-5, atol=1e-6)
 
 
+def test_ticks_without_a_prediction_reach_the_memory_all_the_same():
+    built = recurrent().eval()
+    observation = make_example_batch(built.config)
+    together = built.predict_action_chunk(observation)
+
+    def window(first: int, last: int, n_new: int) -> dict[str, torch.Tensor]:
+        """Return frames first … last as the newest of a window; the others hold nonsense."""
+        n = last - first + 1
+        cut = {key: torch.full_like(observation[key], 7.0) for key in built.config.inputs}
+        for key, value in cut.items():
+            value[:, 5 - n :] = observation[key][:, first : last + 1]
+        known = torch.arange(5).expand(2, 5) < 5 - n_new
+        return {**cut, "is_pad": torch.arange(5).expand(2, 5) < 5 - n, "is_known": known}
+
+    state = built.predict_action_chunk(window(0, 1, 2)).state
+    state = built.predict_action_chunk(window(0, 2, 1), state).state
+    again = built.predict_action_chunk(window(0, 2, 0), state)  # nothing new was seen
+    assert torch.equal(again.state["hidden"], state["hidden"])
+    output = built.predict_action_chunk(window(2, 4, 2), state)
+    torch.testing.assert_close(output.actions, together.actions, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output.state["hidden"], together.state["hidden"], rtol=1e-5, atol=1e-6)
+
+
+def test_every_frame_is_trained_on_with_its_own_chunk():
+    action_dim, horizon, frames = 2, 3, 4
+    steps = torch.arange(20.0)  # an action's number is its step; the window's frames are steps 10 … 13
+    batch = {
+        "action": steps[13 : 13 + horizon].view(1, -1, 1).expand(1, horizon, action_dim),
+        "past_action": steps[10:13].view(1, -1, 1).expand(1, frames - 1, action_dim),
+        "action_is_pad": torch.tensor([[False, False, True]]),
+        "is_pad": torch.tensor([[True, False, False, False]]),
+    }
+    every = chunks_of_every_frame(batch)
+    assert every["action"][..., 0].tolist() == [[10, 11, 12], [11, 12, 13], [12, 13, 14], [13, 14, 15]]
+    assert every["action_is_pad"].tolist() == [[True] * 3, [False] * 3, [False] * 3, [False, False, True]]
+
+
+def test_loss_of_a_memory_is_the_mean_over_the_frames_as_predicted_one_by_one():
+    built = recurrent(dropout=0.0, action_horizon=2).eval()
+    batch = make_example_batch(built.config)
+    every = chunks_of_every_frame(batch)
+    expected = []
+    for frame in range(5):
+        seen = {key: value.clone() for key, value in batch.items() if key in built.config.inputs}
+        window = {key: torch.cat([value[:, : frame + 1]] * 5, dim=1)[:, -5:] for key, value in seen.items()}
+        window["is_pad"] = torch.arange(5).expand(2, 5) < 4 - frame
+        chunk = {key: value.unflatten(0, (2, 5))[:, frame] for key, value in every.items()}
+        expected.append(built.config.regression.loss_of(built._raw(window)[0], chunk).loss)
+    torch.testing.assert_close(built.compute_loss(batch).loss, torch.stack(expected).mean())
+
+
 def test_memory_equals_the_gru_of_torch():
     memory = recurrent().memory
     reference = torch.nn.GRU(memory.cell.input_size, 16, batch_first=True)
     reference.load_state_dict({f"{name}_l0": value for name, value in memory.cell.state_dict().items()})
     features = torch.randn(3, 6, memory.cell.input_size)
-    torch.testing.assert_close(memory(features), reference(features)[1][0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(memory(features), reference(features)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_memory_reaches_back_to_the_first_frame_and_a_new_episode_forgets():

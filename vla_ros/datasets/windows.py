@@ -52,6 +52,7 @@ class WindowSampler:
         keys: Observation features; the action is always there.
         n_obs_steps: T, frames up to and including the current one.
         action_horizon: H, actions from the current one on.
+        past_action: Whether windows also hold the actions of their older frames.
         cache_folder: Keep frames in files here (memory-mapped, removed by whoever made the folder) in place of RAM.
 
     Attributes:
@@ -70,6 +71,7 @@ class WindowSampler:
         n_obs_steps: int,
         action_horizon: int,
         *,
+        past_action: bool = False,
         cache_folder: Path | None = None,
     ) -> None:
         if n_obs_steps < 1 or action_horizon < 1:
@@ -77,7 +79,7 @@ class WindowSampler:
         if not episodes:
             raise DatasetError(f"{dataset.root}: no episodes chosen.")
         self.keys = tuple(dict.fromkeys(key for key in keys if key != "action"))
-        self.n_obs_steps, self.action_horizon = n_obs_steps, action_horizon
+        self.n_obs_steps, self.action_horizon, self._past_action = n_obs_steps, action_horizon, past_action
         lengths = np.array([dataset.lengths[dataset.episode(index, ()).index] for index in episodes], np.int64)
         ends = np.cumsum(lengths)
         self.episode_of_frame: NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
@@ -105,7 +107,8 @@ class WindowSampler:
 
         Returns:
             Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
-            ``is_pad`` bool [B, T]; ``task`` list of B instructions. Not normalised.
+            ``is_pad`` bool [B, T]; ``task`` list of B instructions; ``past_action`` float32 [B, T-1, A] where asked for.
+            Not normalised.
         """
         start, end = self._start[indices, None], self._end[indices, None]
         past = indices[:, None] + np.arange(1 - self.n_obs_steps, 1)
@@ -113,6 +116,10 @@ class WindowSampler:
         result: dict[str, Any] = {key: self.frames[key][np.maximum(past, start)] for key in self.keys}
         result["action"] = self.frames["action"][np.minimum(ahead, end - 1)].astype(np.float32, copy=False)
         result["action_is_pad"] = ahead >= end
+        if self._past_action:
+            result["past_action"] = self.frames["action"][np.maximum(past[:, :-1], start)].astype(
+                np.float32, copy=False
+            )
         result["is_pad"] = past < start
         result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
         return result

@@ -45,7 +45,7 @@ class PolicyRunner:
     def reset(self) -> None:
         """Begin an episode: forget frames and policy state. The count of predictions goes on."""
         self._history.clear()
-        self._state = None
+        self._state, self._n_new = None, 0
         if self._seed is None:
             self._generator.seed()
         else:
@@ -59,6 +59,7 @@ class PolicyRunner:
             ValueError: The frame is not later than the last one.
         """
         self._history.push(frame)
+        self._n_new += 1
 
     def predict(self) -> ActionChunk:
         """Decide on the frames observed so far.
@@ -74,11 +75,13 @@ class PolicyRunner:
         raw: dict[str, Any] = {key: value[None] for key, value in observation.values.items()}
         raw["task"] = [observation.instruction]
         raw["is_pad"] = observation.is_pad[None]
+        # a tick may pass without a prediction; a memory that did not hear of it would fall behind
+        raw["is_known"] = np.arange(len(observation.is_pad))[None] < len(observation.is_pad) - self._n_new
         with torch.inference_mode():
             batch = self._to_device(self._processors.observation(raw))
             output = self._policy.predict_action_chunk(batch, self._state, self._generator)
             actions_BHA = self._processors.actions(output.actions.float()).cpu()
-        self._state = output.state
+        self._state, self._n_new = output.state, 0
         chunk = ActionChunk(
             actions_HA=np.array(actions_BHA[0].numpy(), dtype=np.float64),
             observation_stamp_ns=observation.stamp_ns,

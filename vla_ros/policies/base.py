@@ -12,7 +12,10 @@ checkpoint's processors:
     "task"          list of B instructions; tensors made of them stand beside it, as the config's ``text`` asks
     "action"        float32 [B, H, A]      (training only)
     "action_is_pad" bool [B, H]            (training only), True past the end of the episode
+    "past_action"   float32 [B, T-1, A]    (training, where `needs_past_action`) actions of the frames before the newest
     "is_pad"        bool [B, T]            True where the first frame was repeated before the episode's begin
+    "is_known"      bool [B, T]            (prediction with a state) True for frames that made the state; without it
+                                           all but the newest did
 """
 
 from abc import ABC, abstractmethod
@@ -85,6 +88,11 @@ class PolicyConfig:
     def action_dim(self) -> int:
         """A, numbers per action."""
         return self.action.shape[0]
+
+    @property
+    def needs_past_action(self) -> bool:
+        """Whether training also needs the actions of the frames before the newest."""
+        return False
 
     @property
     def bounded_actions(self) -> bool:

@@ -32,6 +32,8 @@ def make_example_batch(config: PolicyConfig, batch_size: int = 2, seed: int = 0)
         batch[key] = normal(batch_size, steps, *shape)
     batch["action"] = torch.rand((batch_size, horizon, config.action_dim), generator=generator) * 2.0 - 1.0
     batch["action_is_pad"] = torch.zeros(batch_size, horizon, dtype=torch.bool)
+    if config.needs_past_action:
+        batch["past_action"] = torch.rand((batch_size, steps - 1, config.action_dim), generator=generator) * 2.0 - 1.0
     batch["is_pad"] = torch.zeros(batch_size, steps, dtype=torch.bool)
     batch["task"] = ["push the puck to the goal"] * batch_size
     if config.text is not None:

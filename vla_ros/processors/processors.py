@@ -24,7 +24,7 @@ from vla_ros.processors.text_spec import TextSpec
 Statistics = Mapping[str, Mapping[str, ArrayLike]]
 """Feature key → statistic name → values, as datasets keep them; images in 0–1."""
 
-PASSED = ("task", "is_pad", "action_is_pad")
+PASSED = ("task", "is_pad", "is_known", "action_is_pad")
 MAY_BE_ABSENT = ("goal.image",)
 """Inputs whose absence is the policy's to judge: told what to do in words, a robot has no picture of it."""
 STATISTICS_KEPT = ("min", "max", "mean", "std", "q01", "q99")
@@ -94,8 +94,8 @@ class Processors:
 
         Args:
             raw: Feature key → array or tensor: images uint8 [B, T, h, w, 3]; vectors [B, T, S]; windows
-                [B, T, K, F]; points [B, T, N, F]. ``task`` (B strings) and ``is_pad`` bool [B, T] pass through;
-                features that are no input of this policy are left out. ``goal.image`` may be absent.
+                [B, T, K, F]; points [B, T, N, F]. ``task`` (B strings), ``is_pad`` and ``is_known`` bool [B, T]
+                pass through; features that are no input of this policy are left out. ``goal.image`` may be absent.
 
         Returns:
             What `vla_ros.policies.base` describes, on the processors' device.
@@ -125,13 +125,17 @@ class Processors:
         return batch
 
     def batch(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Normalise a training batch: as `observation`, with ``action`` [B, H, A] and ``action_is_pad`` [B, H]."""
+        """Normalise a training batch: as `observation`, with ``action`` [B, H, A] and ``action_is_pad`` [B, H].
+
+        ``past_action`` [B, T-1, A] is normalised as the action is, where it is there.
+        """
         batch = self.observation(raw)
         for key in (self.action.key, "action_is_pad"):
             if key not in raw:
                 raise ObservationError(f"The training batch lacks '{key}'; it has {', '.join(raw)}.")
-        actions_BHA = self._tensor(self.action.key, raw[self.action.key], self.action).float()
-        batch["action"] = self._maps[self.action.key].forward(actions_BHA)
+        for key, source in (("action", self.action.key), ("past_action", "past_action")):
+            if source in raw:
+                batch[key] = self._maps[self.action.key].forward(self._tensor(source, raw[source], self.action).float())
         return batch
 
     def actions(self, actions_BHA: Tensor) -> Tensor:

@@ -245,8 +245,10 @@ def _trainer(
     recipe: Recipe, policy: Policy, processors: Processors, data: _Data, progress: TrainingProgress
 ) -> Trainer:
     def windows(episodes: tuple[int, ...]) -> WindowSampler:
+        config = policy.config
+        steps, horizon = config.n_obs_steps, config.action_horizon
         return WindowSampler(
-            data.dataset, episodes, recipe.inputs, policy.config.n_obs_steps, policy.config.action_horizon
+            data.dataset, episodes, recipe.inputs, steps, horizon, past_action=config.needs_past_action
         )
 
     validation = windows(data.validation) if data.validation else None

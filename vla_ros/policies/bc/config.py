@@ -19,7 +19,8 @@ class BcConfig(RegressionConfig):
         pooling: ``average`` of each feature map, or the positions of ``spatial_softmax`` keypoints.
         share_encoder: One encoder for all cameras instead of one each; they must then have one image size.
         gru_hidden_dim: Width of the recurrent memory between features and head; 0 for none. The memory then sees the
-            frames one after the other, and the episode's earlier ones through the policy state.
+            frames one after the other, and the episode's earlier ones through the policy state. Training predicts from
+            every one of the `n_obs_steps` frames.
         hidden_dims: Widths of the head's hidden layers.
         dropout: In the head only, in [0, 1): no backbone has any.
         tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range.
@@ -51,6 +52,11 @@ class BcConfig(RegressionConfig):
         if self.backbone_weights is not None and not self.image_keys:
             raise ConfigError(f"backbone_weights '{self.backbone_weights}' are given, but no input is an image.")
         _ = self.regression  # checks itself when built
+
+    @property
+    def needs_past_action(self) -> bool:
+        """Whether every frame is trained on: those of a memory are."""
+        return self.gru_hidden_dim > 0 and self.n_obs_steps > 1
 
     @property
     def bounded_actions(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vla_ros.networks import ImageEncoder, load_backbone_weights, mlp
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.bc.config import BcConfig
-from vla_ros.policies.bc.memory import GruMemory
+from vla_ros.policies.bc.memory import GruMemory, chunks_of_every_frame
 from vla_ros.policies.camera_encoders import CameraEncoders
 
 HIDDEN = "hidden"
@@ -44,9 +44,12 @@ class BcPolicy(Policy):
         batch: Batch,
         generator: torch.Generator | None = None,  # noqa: ARG002  # nothing is sampled
     ) -> LossOutput:
-        """Return the regression loss; ``terms`` holds the unweighted mean absolute error."""
+        """Return the regression loss, with a memory over all frames; ``terms`` holds the plain mean absolute error."""
         self.check_observation(batch)
-        return self.config.regression.loss_of(self._raw(batch)[0], batch)
+        if self.memory is None:
+            return self.config.regression.loss_of(self._raw(batch)[0], batch)
+        raw_NHA = self._chunks(self._memories(batch).flatten(0, 1))
+        return self.config.regression.loss_of(raw_NHA, chunks_of_every_frame(batch))
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -58,7 +61,7 @@ class BcPolicy(Policy):
         """Predict as `Policy.predict_action_chunk`; deterministic in eval mode.
 
         With a memory, a call without state runs it over the observation's frames, as training does; a call with state
-        adds the newest frame to it. ``state["hidden"]`` is float32 [B, gru_hidden_dim].
+        adds the frames that are new to it. ``state["hidden"]`` is float32 [B, gru_hidden_dim].
         """
         self.check_observation(observation)
         raw_BHA, hidden_BD = self._raw(observation, None if state is None else state[HIDDEN])
@@ -76,20 +79,35 @@ class BcPolicy(Policy):
 
     def _raw(self, observation: Batch, hidden_BD: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the head's numbers, [B, H, A], and the memory after the newest frame."""
-        newest_only = self.memory is not None and hidden_BD is not None
-        frames = slice(-1, None) if newest_only else slice(None)
+        if self.memory is None:
+            return self._chunks(self._features(observation, slice(None)).flatten(1)), None
+        hidden_BD = self._memories(observation, hidden_BD)[:, -1]
+        return self._chunks(hidden_BD), hidden_BD
+
+    def _memories(self, observation: Batch, hidden_BD: Tensor | None = None) -> Tensor:
+        """Return the memory after each frame, [B, T, D]; with `hidden_BD`, after each from the first new one on."""
+        memory = cast("GruMemory", self.memory)
+        is_pad_BT = observation.get("is_pad")
+        if hidden_BD is None:
+            return memory(self._features(observation, slice(None)), is_pad_BT)
+        is_known_BT = observation.get("is_known")
+        if is_known_BT is None:
+            return memory(self._features(observation, slice(-1, None)), None, hidden_BD)
+        skip_BT = is_known_BT if is_pad_BT is None else is_known_BT | is_pad_BT
+        new = slice(int(skip_BT.all(dim=0).int().cumprod(dim=0).sum().clamp(max=skip_BT.shape[1] - 1)), None)
+        return memory(self._features(observation, new), skip_BT[:, new], hidden_BD)
+
+    def _features(self, observation: Batch, frames: slice) -> Tensor:
+        """Return images' features and vectors side by side, [B, frames, F + S]."""
         parts_BTF = []
         for key, spec in self.config.inputs.items():
             value = observation[key][:, frames]
             parts_BTF.append(self.encoders.encode(key, value) if spec.kind == "image" else value)
-        if self.memory is None:
-            features_BF = torch.cat([part.flatten(1) for part in parts_BTF], dim=1)
-        else:
-            # the newest frame is never padding
-            is_pad_BT = None if newest_only else observation.get("is_pad")
-            features_BF = hidden_BD = self.memory(torch.cat(parts_BTF, dim=2), is_pad_BT, hidden_BD)
+        return torch.cat(parts_BTF, dim=2)
+
+    def _chunks(self, features_BF: Tensor) -> Tensor:
         raw_BN: Tensor = self.head(features_BF)
-        return raw_BN.view(-1, self.config.action_horizon, self.config.action_dim), hidden_BD
+        return raw_BN.view(-1, self.config.action_horizon, self.config.action_dim)
 
     def _encoder(self, key: str) -> ImageEncoder:
         return cast("ImageEncoder", self.encoders.of(key))
