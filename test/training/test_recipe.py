@@ -99,3 +99,32 @@ def test_missing_recipe_names_the_nearest(make_recipe, tmp_path):
 def test_bad_override_is_one_sentence(make_recipe, override, sentence):
     with pytest.raises(ConfigError, match=sentence):
         load_recipe(make_recipe(), [override])
+
+
+def test_an_extended_recipe_gives_every_field_that_is_not_given_again(make_recipe, tmp_path):
+    base = make_recipe(policy={"name": "bc", "options": "options.yaml", "overrides": {"dropout": 0.0}}, epochs=3)
+    (tmp_path / "options.yaml").write_text("pooling: average\n")
+    folder = tmp_path / "deeper"
+    folder.mkdir()
+    (folder / "child.yaml").write_text(f"extends: ../{base.name}\nseed: 7\nsteps: 5\n")
+    (folder / "grandchild.yaml").write_text("extends: child.yaml\noptimiser: {lr: 0.5}\n")
+    parent, child = load_recipe(base), load_recipe(folder / "grandchild.yaml")
+    assert (child.seed, child.steps, child.epochs) == (7, 5, None)  # how long is one field under two names
+    assert child.optimiser.lr == 0.5
+    assert child.optimiser.weight_decay == 1e-4  # the default: a field is replaced whole
+    assert child.policy == parent.policy  # its options file is found from the recipe that named it
+    assert child.policy.overrides == {"pooling": "average", "dropout": 0.0}
+    assert child.inputs == parent.inputs
+
+
+def test_recipes_in_a_circle_are_named(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {other}.yaml\n")
+    with pytest.raises(ConfigError, match=r"circle: a\.yaml → b\.yaml → a\.yaml"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_an_extended_recipe_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: gone.yaml\n")
+    with pytest.raises(ConfigError, match=r"gone\.yaml"):
+        load_recipe(tmp_path / "a.yaml")

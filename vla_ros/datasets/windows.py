@@ -107,8 +107,8 @@ class WindowSampler:
 
         Returns:
             Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
-            ``is_pad`` bool [B, T]; ``task`` list of B instructions; ``past_action`` float32 [B, T-1, A] where asked for.
-            Not normalised.
+            ``is_pad`` bool [B, T]; ``task`` list of B instructions; where asked for,
+            ``past_action`` float32 [B, T-1, A]. Not normalised.
         """
         start, end = self._start[indices, None], self._end[indices, None]
         past = indices[:, None] + np.arange(1 - self.n_obs_steps, 1)

@@ -1,9 +1,10 @@
 """What a training run is made of, read from YAML. No tensors, no dataset is opened.
 
-Paths: a policy's options file is relative to the recipe that names it; data and output are relative to where the
-command runs.
+Paths: a policy's options file and the recipe that another one extends are relative to the file that names them; data
+and output are relative to where the command runs.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -191,19 +192,47 @@ class Recipe:
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
+    ``extends: other.yaml`` starts from another recipe; each field given besides replaces that one's, whole.
+
     Args:
         path: YAML file.
         overrides: ``a.b=value`` replaces one field; values are YAML.
 
     Raises:
-        ConfigError: A file is missing or malformed; a field is unknown, of another type, or contradicts another.
+        ConfigError: A file is missing or malformed; a field is unknown, of another type, or contradicts another;
+            recipes extend each other in a circle.
     """
     path = Path(path)
-    content = load_yaml(path, ConfigError)
+    content = _extended(path, ())
     for override in overrides:
         content = _override(content, override, str(path))
     recipe = read_dataclass(Section(str(path), "", content, ConfigError), Recipe)
     return replace(recipe, policy=_merged(recipe.policy, path))
+
+
+def _extended(path: Path, via: tuple[Path, ...]) -> Any:
+    """Return a recipe's content with what it extends, and so on; `via` are the recipes that led here."""
+    if path.resolve() in via:
+        names = " → ".join(p.name for p in (*via, path))
+        raise ConfigError(f"{path}: recipes extend each other in a circle: {names}.")
+    content = load_yaml(path, ConfigError)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    own = dict(content)
+    other = own.pop("extends")
+    if not isinstance(other, str):
+        raise ConfigError(f"{path}: extends: expected the name of a recipe, got {other!r}.")
+    base_path = path.parent / other
+    base = _extended(base_path, (*via, path.resolve()))
+    if not isinstance(base, dict):
+        raise ConfigError(f"{base_path}: expected a mapping of fields, got {base!r}.")
+    policy = base.get("policy")
+    if isinstance(policy, dict) and isinstance(policy.get("options"), str):
+        options = os.path.relpath(base_path.parent / policy["options"], path.parent)
+        base = {**base, "policy": {**policy, "options": options}}
+    if "epochs" in own or "steps" in own:  # exactly one of them says how long
+        base = {name: value for name, value in base.items() if name not in ("epochs", "steps")}
+    return {**base, **own}
 
 
 def _merged(policy: PolicyChoice, recipe_path: Path) -> PolicyChoice:

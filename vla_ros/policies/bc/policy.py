@@ -3,6 +3,7 @@
 Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, F features, D width, h, w pixels.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, cast
 
 import torch
@@ -80,13 +81,15 @@ class BcPolicy(Policy):
     def _raw(self, observation: Batch, hidden_BD: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the head's numbers, [B, H, A], and the memory after the newest frame."""
         if self.memory is None:
-            return self._chunks(self._features(observation, slice(None)).flatten(1)), None
+            parts_BTF = self._parts(observation, slice(None))
+            return self._chunks(torch.cat([part.flatten(1) for part in parts_BTF], dim=1)), None
         hidden_BD = self._memories(observation, hidden_BD)[:, -1]
         return self._chunks(hidden_BD), hidden_BD
 
     def _memories(self, observation: Batch, hidden_BD: Tensor | None = None) -> Tensor:
         """Return the memory after each frame, [B, T, D]; with `hidden_BD`, after each from the first new one on."""
-        memory = cast("GruMemory", self.memory)
+        # typed, since a module's call is not
+        memory: Callable[..., Tensor] = cast("GruMemory", self.memory)
         is_pad_BT = observation.get("is_pad")
         if hidden_BD is None:
             return memory(self._features(observation, slice(None)), is_pad_BT)
@@ -99,11 +102,14 @@ class BcPolicy(Policy):
 
     def _features(self, observation: Batch, frames: slice) -> Tensor:
         """Return images' features and vectors side by side, [B, frames, F + S]."""
+        return torch.cat(self._parts(observation, frames), dim=2)
+
+    def _parts(self, observation: Batch, frames: slice) -> list[Tensor]:
         parts_BTF = []
         for key, spec in self.config.inputs.items():
             value = observation[key][:, frames]
             parts_BTF.append(self.encoders.encode(key, value) if spec.kind == "image" else value)
-        return torch.cat(parts_BTF, dim=2)
+        return parts_BTF
 
     def _chunks(self, features_BF: Tensor) -> Tensor:
         raw_BN: Tensor = self.head(features_BF)
