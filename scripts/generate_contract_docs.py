@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from vla_ros.contract import Section, parse_contract  # noqa: E402
 from vla_ros.contract import parse as parser  # noqa: E402
-from vla_ros.contract.parse_parts import COMMAND_QOS, SENSOR_QOS  # noqa: E402
+from vla_ros.contract.parse_parts import COMMAND_QOS, LATCHED_QOS, SENSOR_QOS  # noqa: E402
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS  # noqa: E402
 
 TARGET = ROOT / "docs" / "contract.md"
@@ -45,7 +45,7 @@ SECTIONS = {
     "inputs[].points": "`points`: form of a PointCloud2 or LaserScan",
     "inputs[].window": "`window`: form of an Imu",
     "alignment": "`alignment` of an input or of the record",
-    "qos": "`qos` of an input, the record or a sink",
+    "qos": "`qos` of an input, the goal, the record or a sink",
     "action": "`action`: what a policy predicts",
     "action.gripper": "`action.gripper`",
     "action.record": "`action.record`: where the demonstrator's action is read",
@@ -53,6 +53,7 @@ SECTIONS = {
     "action.limits": "`action.limits`: what the safety filter holds",
     "action.limits.workspace": "`action.limits.workspace`",
     "instruction": "`instruction`: language",
+    "goal": "`goal`: pictures of what shall be reached",
 }
 """Where a mapping stands → heading, in the order of the page."""
 
@@ -65,6 +66,14 @@ MEANINGS = {
     "inputs": "The streams, at least one.",
     "action": "The action.",
     "instruction": "Where instructions come from.",
+    "goal": "Where goal pictures come from; left out, no policy can see one.",
+    "goal.topic": "ROS topic; the newest picture holds until the next, which begins a new episode.",
+    "goal.type": "ROS type.",
+    "goal.qos": "Quality of service of the subscription.",
+    "goal.camera": (
+        "Key of the camera that goals are pictures of: they get its crop and size, and training takes its last frame "
+        "of an episode for the goal. A checkpoint that sees `goal.image` fits only robots with the same one."
+    ),
     "inputs[].key": "Feature key, `observation.…` or `goal.…`; cameras are `observation.images.<name>` as in LeRobot.",
     "inputs[].topic": "ROS topic, full name.",
     "inputs[].type": "ROS type; decides the form below that is needed and the decoder.",
@@ -152,8 +161,9 @@ COMPUTED_DEFAULTS = {
     "inputs[].points.fields": "x, y, z; of a scan x, y",
     "inputs[].names": "`fields`",
     "inputs[].frame": "none",
-    "qos.reliability": f"{SENSOR_QOS.reliability}; commands {COMMAND_QOS.reliability}",
-    "qos.depth": f"{SENSOR_QOS.depth}; commands {COMMAND_QOS.depth}",
+    "qos.reliability": f"{SENSOR_QOS.reliability}; commands and goals {COMMAND_QOS.reliability}",
+    "qos.durability": f"{SENSOR_QOS.durability}; goals {LATCHED_QOS.durability}",
+    "qos.depth": f"{SENSOR_QOS.depth}; commands and goals {COMMAND_QOS.depth}",
 }
 """Defaults that depend on something else."""
 
@@ -220,7 +230,7 @@ class RecordingSection(Section):
 
     def section(self, field: str, default: Any = _ABSENT) -> Any:
         """Note a mapping and read it."""
-        required = default is _ABSENT and place_of(self.path, field) != "action.gripper"
+        required = default is _ABSENT and place_of(self.path, field) not in ("action.gripper", "goal")
         self._note(field, "mapping", _ABSENT if required else None)
         return super().section(field, **({} if default is _ABSENT else {"default": default}))
 
@@ -283,7 +293,8 @@ def samples() -> list[dict[str, Any]]:
             {"topic": "/g", "type": "std_msgs/msg/Float64MultiArray"},
         ],
     }
-    return [{"robot_type": "a", "fps": 1, "inputs": inputs, "action": action}]
+    goal = {"camera": "observation.images.a"}
+    return [{"robot_type": "a", "fps": 1, "inputs": inputs, "action": action, "goal": goal}]
 
 
 def read_samples() -> dict[str, Row]:

@@ -36,6 +36,7 @@ class FrameSink:
 
     def __init__(self, contract: RobotContract) -> None:
         self.input_keys = tuple(key for key in contract.features if key != contract.action.key)
+        self.optional_keys: tuple[str, ...] = ()
         self.next_chunk_id = 1
         self.frames = 0
         self._actions_HA = np.zeros((1, len(contract.action.names)))

@@ -111,6 +111,9 @@ def set_at(content: Any, *place: str | int, value: Any) -> Any:
         (("action", "record", "topic"), "/teleop"),
         (("action", "sinks"), [{"topic": "/a", "type": "vla_ros_msgs/msg/EndEffectorAction"}]),
         (("instruction", "default"), "do something else"),
+        (("goal", "topic"), "/other/goal"),
+        (("goal", "camera"), "observation.images.wrist"),
+        (("goal",), None),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -125,7 +128,7 @@ def test_the_hash_ignores_what_gives_the_numbers_no_meaning(
     [
         (("robot_type",), "another_robot"),
         (("fps",), 10),
-        (("inputs", 0, "key"), "observation.images.top"),
+        (("inputs", 1, "key"), "observation.images.top"),
         (("inputs", 0, "type"), "sensor_msgs/msg/CompressedImage"),
         (("inputs", 0, "image", "width"), 96),
         (("inputs", 0, "image", "crop"), [0, 0, 10, 10]),
@@ -162,3 +165,22 @@ def test_the_hash_is_sixteen_hexadecimal_digits_and_the_same_at_every_reading(sa
 def test_a_contract_cannot_be_changed_after_it_was_checked(sawyer: RobotContract) -> None:
     with pytest.raises(AttributeError):
         sawyer.fps = 5  # type: ignore[misc]
+
+
+def test_a_goal_is_a_picture_of_its_camera_for_policies_and_in_no_dataset(sawyer: RobotContract) -> None:
+    stream = sawyer.goal_stream
+    assert stream is not None
+    assert sawyer.goal is not None
+    assert (stream.key, stream.topic, stream.shape) == ("goal.image", "/goal_image", (84, 84, 3))
+    assert stream.qos == QosSpec("reliable", "transient_local", 1)
+    assert sawyer.feature("goal.image").shape == sawyer.feature(sawyer.goal.camera).shape
+    assert "goal.image" not in sawyer.features
+    assert [*sawyer.policy_features] == [*sawyer.features, "goal.image"]
+
+
+def test_a_robot_without_a_goal_has_no_picture_of_one(content: Any) -> None:
+    contract = parse_contract({name: value for name, value in content.items() if name != "goal"}, "robot.yaml")
+    assert contract.goal is None
+    assert contract.goal_stream is None
+    with pytest.raises(ContractError, match=r"no input or action has the key 'goal\.image'"):
+        contract.feature("goal.image")

@@ -132,8 +132,8 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "misspelt field": (
         [("control_rate_hertz", 20)],
         (
-            "control_rate_hertz is not a field here; fields are action, base_frame, control_rate_hz, fps, inputs, "
-            "instruction, max_wait_s, robot_type. Did you mean 'control_rate_hz'?"
+            "control_rate_hertz is not a field here; fields are action, base_frame, control_rate_hz, fps, goal, "
+            "inputs, instruction, max_wait_s, robot_type. Did you mean 'control_rate_hz'?"
         ),
     ),
     "wrong type of value": ([("fps", "ten")], "fps expected int, got 'ten'"),
@@ -374,6 +374,19 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "past the end": (
         [("action.past_end", "freeze")],
         "action.past_end 'freeze' is not one of hold, zero, stop",
+    ),
+    "goal of no camera": (
+        [("goal", {"camera": "observation.images.frnt"})],
+        "goal.camera 'observation.images.frnt' is not an image input; those are observation.images.front. Did you mean",
+    ),
+    "goal of another type": (
+        [("goal", {"camera": "observation.images.front", "type": "sensor_msgs/msg/Imu"})],
+        "goal.type 'sensor_msgs/msg/Imu' is not one of sensor_msgs/msg/Image, sensor_msgs/msg/CompressedImage",
+    ),
+    "goal without a camera": ([("goal", {"topic": "/goal"})], "goal.camera is required and missing"),
+    "goal on another's topic": (
+        [("goal", {"camera": "observation.images.front", "topic": "/instruction"})],
+        "instruction.topic '/instruction' carries std_msgs/msg/String here and sensor_msgs/msg/Image at goal",
     ),
     "instruction topic": (
         [("instruction.topic", "instruction")],

@@ -102,3 +102,18 @@ def test_older_frames_come_with_their_actions_where_asked_for(dataset: EpisodeDa
     np.testing.assert_array_equal(windows.item(5)["past_action"][:, 0], [200, 200])
     assert windows.item(5)["past_action"].dtype == np.float32
     assert "past_action" not in sampler(dataset).item(3)
+
+
+@pytest.mark.parametrize("keys", [[CAMERA, STATE], [STATE]], ids=["seen", "only_as_goal"])
+def test_the_goal_is_the_last_frame_of_the_windows_own_episode(dataset: EpisodeDataset, keys: list[str]) -> None:
+    windows = WindowSampler(dataset, [0, 2], keys, n_obs_steps=3, action_horizon=4, goal_camera=CAMERA)
+    goals = windows.batch(np.arange(9))["goal.image"]
+    assert goals.shape == (9, 3, 16, 16, 3)
+    assert goals.dtype == np.uint8
+    np.testing.assert_array_equal(goals[:, :, 0, 0, 0], np.repeat([[4] * 5 + [203] * 4], 3, axis=0).T)
+    assert (CAMERA in windows.item(0)) == (CAMERA in keys)
+
+
+def test_a_goal_of_no_camera_is_named(dataset: EpisodeDataset) -> None:
+    with pytest.raises(DatasetError, match=r"observation\.images\.frnt"):
+        sampler(dataset, goal_camera="observation.images.frnt")

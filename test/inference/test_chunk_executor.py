@@ -114,6 +114,19 @@ def test_receding_horizon_keeps_a_chunk_for_its_steps() -> None:
     assert followed == [1000, 1001, 1200, 1201, 1400, 1401]
 
 
+def test_another_policys_chunks_are_followed_for_its_own_steps() -> None:
+    subject = executor("receding_horizon", n_action_steps=2)
+    followed = []
+    for tick in range(10, 16):
+        if tick == 12:
+            subject.follow(3)
+        subject.submit(chunk(tick, tick))
+        followed.append(first_number(subject, tick))
+    assert followed == [1000, 1001, 1002, 1300, 1301, 1302]
+    with pytest.raises(ConfigError, match="n_action_steps=0 must be at least 1"):
+        subject.follow(0)
+
+
 def test_receding_horizon_leaves_a_chunk_that_was_cleared() -> None:
     subject = executor("receding_horizon", n_action_steps=4)
     subject.submit(chunk(10, 1))

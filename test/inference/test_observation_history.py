@@ -74,3 +74,19 @@ def test_cold_starts_do_not_enter_the_percentiles() -> None:
     assert tracker.percentile_s(50) == pytest.approx(20e-9)
     tracker.restart()
     assert np.isnan(tracker.percentile_s(99))
+
+
+def test_an_optional_feature_is_taken_where_it_is_there_and_never_mixed() -> None:
+    history = ObservationHistory(3, 20, ["observation.state"], ["goal.image"])
+    goal = {"goal.image": np.zeros((2, 2, 3), np.uint8)}
+    for index in range(2):
+        history.push(frame(index))
+    assert [*history.observation().values] == ["observation.state"]
+    given = frame(2)
+    history.push(Frame(given.stamp_ns, {**given.values, **goal}, given.instruction))
+    observation = history.observation()
+    assert observation.values["goal.image"].shape == (3, 2, 2, 3)
+    assert observation.is_pad.tolist() == [True, True, False]
+    history.push(frame(3))
+    assert history.observation().is_pad.tolist() == [True, True, False]
+    assert "goal.image" not in history.observation().values

@@ -32,7 +32,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from vla_ros.checkpoint import save_checkpoint
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import GOAL_IMAGE, RobotContract, load_contract
 from vla_ros.nodes.ros_environment import RosDomain
 from vla_ros.policies import build_policy
 from vla_ros.processors import ProcessorOptions, Processors
@@ -86,15 +86,15 @@ def tiny_contract(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def tiny_checkpoint(folder: Path, contract: RobotContract, seed: int) -> Path:
+def tiny_checkpoint(folder: Path, contract: RobotContract, seed: int, *keys: str) -> Path:
     torch.manual_seed(seed)
-    features = contract.features
+    features = contract.policy_features
     ones = {key: np.ones(spec.shape[-1:]) for key, spec in features.items()}
     statistics = {
         key: {"min": -one, "max": one, "mean": 0 * one, "std": one, "q01": -one, "q99": one}
         for key, one in ones.items()
     }
-    inputs = {CAMERA: features[CAMERA], STATE: features[STATE]}
+    inputs = {key: features[key] for key in (CAMERA, STATE, *keys)}
     processors = Processors(inputs, features["action"], ProcessorOptions(), statistics)
     plain = processors.to_dict()
     config = {"inputs": plain["inputs"], "action": plain["action"], "action_horizon": 8, "hidden_dims": [8]}
@@ -383,6 +383,31 @@ def test_a_robot_that_the_policy_was_not_trained_on_is_refused_and_the_process_l
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_policy_with_a_goal_waits_for_its_picture_and_stops_for_one_that_is_none(
+    environment: dict[str, str], robot: Robot, tmp_path: Path
+) -> None:
+    contract = load_contract(tiny_contract(tmp_path, goal={"topic": "/goal_image", "camera": CAMERA}))
+    process = subprocess.Popen(command_line(tiny_checkpoint(tmp_path, contract, 3, GOAL_IMAGE)), env=environment)
+    try:
+        robot.wait(lambda: GOAL_IMAGE in robot.status.missing, "the missing goal was not named")
+        assert "nothing received on /goal_image" in robot.status.message
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        goal = robot.node.create_publisher(Image, "/goal_image", latched)
+        whole = {"height": 32, "width": 32, "step": 96, "encoding": "rgb8"}
+        for level in (0, 255):
+            goal.publish(Image(**whole, data=bytes([level]) * (32 * 96)))
+            robot.wait_for_state(PolicyStatus.RUNNING)
+            robot.wait(lambda: not is_zero(robot.commands[-1][1]), "it does not move towards its goal")
+        goal.publish(Image(**whole, data=bytes(7)))
+        robot.wait_for_state(PolicyStatus.STOPPED)
+        assert robot.status.missing == [GOAL_IMAGE]
+        robot.wait(lambda: is_zero(robot.commands[-1][1]), "no zero command")
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+        robot.node.destroy_publisher(goal)
 
 
 def test_what_the_user_can_mend_ends_in_one_sentence_and_an_exit_code(environment: dict[str, str]) -> None:

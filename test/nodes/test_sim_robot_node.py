@@ -20,7 +20,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
@@ -312,3 +312,26 @@ def test_a_wrong_parameter_ends_the_node_with_one_sentence(environment: None, pa
     assert sentence.startswith("error: ")
     assert says in sentence
     assert "Traceback" not in ended.stderr
+
+
+def test_each_episode_is_preceded_by_a_picture_of_its_goal(environment: None) -> None:
+    topics = {"/camera/front/image_raw": Image}
+    bench = Bench(topics, "goal_images:=true", "lock_step:=true", "lock_step_timeout_s:=0.1", "seed:=11")
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    pictures: list[Image] = []
+    bench.node.create_subscription(Image, "/goal_image", pictures.append, latched)
+    try:
+        bench.wait(lambda: pictures, "the first goal")
+        for seed in (12, 11):
+            count = len(pictures)
+            episode = bench.reset(seed)
+            bench.wait(lambda count=count: len(pictures) > count, "the next goal")
+            begun = nanoseconds(bench.wait(lambda number=episode: bench.statuses(number), "a status")[0].header.stamp)
+            assert nanoseconds(pictures[-1].header.stamp) < begun
+        assert [(picture.height, picture.width) for picture in pictures] == [(84, 84)] * 3
+        assert bytes(pictures[0].data) == bytes(pictures[2].data)  # one start, one goal
+        assert bytes(pictures[0].data) != bytes(pictures[1].data)
+        start = bytes(bench.received["/camera/front/image_raw"][0].data)
+        assert bytes(pictures[0].data) != start  # not where it begins
+    finally:
+        assert bench.close() == 0

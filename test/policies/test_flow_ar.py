@@ -224,16 +224,28 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     torch.testing.assert_close(output.loss, 2.0 * output.terms["flow"] + 0.3 * output.terms["cross_entropy"])
 
 
+def test_diffusion_in_the_flows_place_leaves_the_action_tokens_alone():
+    flow, diffusion = policy(), policy(objective="diffusion", flow_weight=2.0)
+    diffusion.load_state_dict(flow.state_dict())
+    batch = make_example_batch(flow.config)
+    expected, got = flow.compute_loss(batch, seed()), diffusion.compute_loss(batch, seed())
+    assert set(got.terms) == {"diffusion", "cross_entropy"}
+    torch.testing.assert_close(got.terms["cross_entropy"], expected.terms["cross_entropy"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got.loss, 2.0 * got.terms["diffusion"] + got.terms["cross_entropy"])
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
         ({"autoregressive_weight": 0.0}, "flow"),
+        ({"autoregressive_weight": 0.0, "objective": "diffusion"}, "diffusion"),
         ({"flow_weight": 0.0, "decode": "autoregressive"}, "cross_entropy"),
     ],
 )
 @pytest.mark.parametrize("draws", [1, 3])
 def test_either_decoder_trains_alone_to_the_same_loss(options, name, draws):
-    both, one = policy(flow_samples=draws), policy(flow_samples=draws, **options)
+    objective = options.get("objective", "flow_matching")
+    both, one = policy(flow_samples=draws, objective=objective), policy(flow_samples=draws, **options)
     one.load_state_dict(both.state_dict())
     batch = make_example_batch(both.config)
     expected, alone = both.compute_loss(batch, seed()).terms, one.compute_loss(batch, seed())
@@ -251,14 +263,15 @@ def test_draws_that_share_a_context_have_the_mean_loss_of_draws_of_their_own():
         torch.testing.assert_close(got.terms[name], expected.terms[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("objective", "term"), [("flow_matching", "flow"), ("diffusion", "diffusion")])
 @pytest.mark.parametrize("draws", [1, 3])
-def test_padded_steps_never_change_a_loss(draws):
-    built = policy(flow_samples=draws)
+def test_padded_steps_never_change_a_loss(draws, objective, term):
+    built = policy(flow_samples=draws, objective=objective)
     batch = make_example_batch(built.config)
     whole = built.compute_loss(batch, seed())
     batch["action_is_pad"][0, 1:] = True
     cut = built.compute_loss(batch, seed())
-    assert all(cut.terms[name] != whole.terms[name] for name in ("flow", "cross_entropy"))
+    assert all(cut.terms[name] != whole.terms[name] for name in (term, "cross_entropy"))
     broken = batch["action"].masked_fill(batch["action_is_pad"][..., None], torch.nan)
     other = built.compute_loss({**batch, "action": broken}, seed())
     assert all(torch.equal(other.terms[name], cut.terms[name]) for name in cut.terms)
@@ -318,12 +331,24 @@ def test_actions_must_be_normalised_to_where_the_bins_are():
     assert not policy(bin_low=-4.0, bin_high=4.0).config.bounded_actions
 
 
+def test_actions_must_be_normalised_to_where_diffusion_clips_if_that_decoder_is_trained():
+    unbounded_bins = {"bin_low": -4.0, "bin_high": 4.0, "objective": "diffusion"}
+    assert policy(**unbounded_bins).config.bounded_actions
+    assert not policy(**unbounded_bins, diffusion_clip=4.0).config.bounded_actions
+    assert not policy(**unbounded_bins, flow_weight=0.0, decode="autoregressive").config.bounded_actions
+
+
 # ── the policy as a whole ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("decode", ["flow", "autoregressive"])
-def test_saved_and_loaded_it_predicts_identically(tmp_path, decode):
-    built, fresh = policy(decode=decode), policy(decode=decode)
+@pytest.mark.parametrize(
+    "options",
+    [{"decode": "flow"}, {"decode": "flow", "objective": "diffusion"}, {"decode": "autoregressive"}],
+    ids=["flow", "diffusion", "autoregressive"],
+)
+def test_saved_and_loaded_it_predicts_identically(tmp_path, options):
+    built = policy(**options)
+    fresh = build_policy("flow_ar", built.config.to_dict())
     batch = make_example_batch(built.config)
     save_model(built, str(tmp_path / "model.safetensors"))
     assert not torch.equal(predicted(fresh, batch), predicted(built, batch))
@@ -332,8 +357,9 @@ def test_saved_and_loaded_it_predicts_identically(tmp_path, decode):
 
 
 @pytest.mark.slow
-def test_both_decoders_overfit_one_batch():
-    built = policy(image(FRONT), vector(), flow_samples=8, text_length=0)
+@pytest.mark.parametrize("objective", ["flow_matching", "diffusion"])
+def test_both_decoders_overfit_one_batch(objective):
+    built = policy(image(FRONT), vector(), objective=objective, flow_samples=8, text_length=0)
     batch = make_example_batch(built.config, batch_size=3)
     optimiser, noise = torch.optim.Adam(built.parameters(), lr=1e-2), seed(1)
     untrained = (predicted(built, batch) - batch["action"]).abs().mean()

@@ -10,7 +10,7 @@ from vla_ros.data_types.resources import resource_path
 from vla_ros.networks import Expert, ExpertOptions, encode_context
 from vla_ros.networks.pretrained import copy_gemma
 from vla_ros.networks.torchvision_operators import declare_torchvision_operators
-from vla_ros.objectives import draw_flow
+from vla_ros.objectives import Diffusion, draw_flow
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 
@@ -24,6 +24,7 @@ TINY = {
     "text_length": 4,
     "vocabulary_size": 30,
 }
+OBJECTIVES = ["flow_matching", "diffusion"]
 
 
 @pytest.fixture(autouse=True)
@@ -205,6 +206,34 @@ def test_sampling_without_a_cache_gives_the_same_actions():
     torch.testing.assert_close(predicted(built, batch), x, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_diffusion_without_a_cache_gives_the_same_actions(clip):
+    built = policy(objective="diffusion", diffusion_clip=clip).eval()
+    batch = make_example_batch(built.config)
+    context = built.embed_context(batch)
+    valid = torch.ones(2, 3, dtype=torch.bool)
+    noise = torch.randn(2, 3, 4, generator=seed())
+    with torch.no_grad():
+        uncached = Diffusion(100, 10, clip).sample(
+            lambda x, time_B: built.joint_velocity(context, x, time_B, valid), noise
+        )
+    tolerance = 1e-5 * max(1.0, uncached.abs().max().item())  # unclipped, the first step multiplies by hundreds
+    torch.testing.assert_close(predicted(built, batch), uncached, rtol=1e-5, atol=tolerance)
+    assert (uncached.abs().max() <= 1.0) == (clip is not None)
+
+
+def test_ddim_steps_cost_one_context_and_an_action_pass_each(monkeypatch):
+    built = policy(objective="diffusion", diffusion_train_steps=50, flow_steps=5).eval()
+    contexts = recorded(monkeypatch, context_module, "joint_keys_values")
+    passes = recorded(monkeypatch, context_module, "joint_attention")
+    times = []
+    monkeypatch.setattr(built.flow, "embed", lambda x, t, inner=built.flow.embed: (times.append(t), inner(x, t))[1])
+    predicted(built, make_example_batch(built.config))
+    assert len(contexts) == 1
+    assert [past.length for _, _, _, past in passes] == [7] * 5
+    assert [time[0].item() for time in times] == pytest.approx([0.98, 0.78, 0.58, 0.38, 0.18])
+
+
 # ── the loss ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -223,17 +252,38 @@ def test_the_model_is_asked_about_the_noised_action(monkeypatch, draws):
     assert not torch.allclose(asked[0][0], batch["action"].repeat_interleave(draws, 0))
 
 
-def test_draws_that_share_a_context_have_the_mean_loss_of_draws_of_their_own():
-    one, three = policy(), policy(flow_samples=3)
+@pytest.mark.parametrize("draws", [1, 3])
+def test_with_diffusion_the_model_is_asked_for_the_noise_in_the_noised_action(monkeypatch, draws):
+    built = policy(objective="diffusion", flow_samples=draws)
+    asked, answered = [], []
+    monkeypatch.setattr(
+        built.flow, "embed", lambda x, t, inner=built.flow.embed: (asked.append((x, t)), inner(x, t))[1]
+    )
+    monkeypatch.setattr(
+        built.flow, "velocity", lambda out, inner=built.flow.velocity: (answered.append(inner(out)), answered[-1])[1]
+    )
+    batch = make_example_batch(built.config)
+    output = built.compute_loss(batch, seed(5))
+    expected = Diffusion(100).draw(batch["action"], batch["action_is_pad"], draws, seed(5))
+    torch.testing.assert_close(asked[0][0], expected.noised_BHA)
+    torch.testing.assert_close(asked[0][1], expected.time_B)
+    torch.testing.assert_close(output.loss, (answered[0] - expected.noise_BHA).square().mean())
+    assert set(output.terms) == {"diffusion"}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_draws_that_share_a_context_have_the_mean_loss_of_draws_of_their_own(objective):
+    one, three = policy(objective=objective), policy(objective=objective, flow_samples=3)
     three.load_state_dict(one.state_dict())
     batch = make_example_batch(one.config)
     repeated = {key: v.repeat_interleave(3, 0) if torch.is_tensor(v) else v * 3 for key, v in batch.items()}
     torch.testing.assert_close(loss(three, batch), loss(one, repeated), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("draws", [1, 3])
-def test_padded_steps_never_change_a_loss(draws):
-    built = policy(flow_samples=draws)
+def test_padded_steps_never_change_a_loss(draws, objective):
+    built = policy(flow_samples=draws, objective=objective)
     batch = make_example_batch(built.config)
     whole = loss(built, batch)
     batch["action_is_pad"][0, 1:] = True
@@ -372,11 +422,26 @@ def test_text_of_another_length_is_refused():
         ((image(FRONT),), {"vision": {"kind": "keypoints"}, "pretrained_vision": "x"}, "needs vision.kind 'vit'"),
         ((image(FRONT),), {"flow_step": 3}, "Did you mean 'flow_steps'"),
         ((image(FRONT),), {"vision": {"kind": "vti"}}, "Did you mean 'vit'"),
+        ((image(FRONT),), {"objective": "difusion"}, "Did you mean 'diffusion'"),
+        ((image(FRONT),), {"diffusion_clip": -1.0}, "diffusion_clip=-1 must be above 0; null clips nothing"),
+        ((image(FRONT),), {"diffusion_train_steps": 0}, "diffusion_train_steps=0 must be at least 1"),
+        (
+            (image(FRONT),),
+            {"objective": "diffusion", "flow_steps": 101},
+            "flow_steps=101 exceeds diffusion_train_steps=100",
+        ),
     ],
 )
 def test_contradictions_are_refused_in_a_sentence(inputs, options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         policy(*inputs, **options)
+
+
+def test_clipped_diffusion_needs_actions_normalised_to_where_it_clips():
+    assert policy(objective="diffusion").config.bounded_actions
+    assert not policy(objective="diffusion", diffusion_clip=4.0).config.bounded_actions
+    assert not policy(objective="diffusion", diffusion_clip=None).config.bounded_actions
+    assert not policy().config.bounded_actions
 
 
 # ── the policy as a whole ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -415,13 +480,40 @@ def test_samples_of_a_batch_do_not_meet():
     assert not torch.allclose(after[1], before[1])
 
 
-def test_saved_and_loaded_it_predicts_identically(tmp_path):
-    built, fresh = policy(), policy()
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_saved_and_loaded_it_predicts_identically(tmp_path, objective):
+    built = policy(objective=objective)
+    fresh = build_policy("pi0", built.config.to_dict())
     batch = make_example_batch(built.config)
     save_model(built, str(tmp_path / "model.safetensors"))
     assert not torch.equal(predicted(fresh, batch), predicted(built, batch))
     load_model(fresh, str(tmp_path / "model.safetensors"), strict=True)
     assert torch.equal(predicted(fresh, batch), predicted(built, batch))
+
+
+def test_the_objective_changes_no_weight():
+    one, other = (policy(objective=objective).state_dict() for objective in OBJECTIVES)
+    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in other.items()}
+    assert policy().config.objective == "flow_matching"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", [1.0, 4.0])
+def test_with_diffusion_it_overfits_one_batch(clip):
+    built = policy(
+        image(FRONT, 16), vector(), objective="diffusion", diffusion_clip=clip, flow_samples=32, text_length=0
+    )
+    batch = make_example_batch(built.config, batch_size=3)
+    optimiser, noise = torch.optim.Adam(built.parameters(), lr=1e-2), seed(1)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 300)
+    built.train()
+    for _ in range(300):
+        optimiser.zero_grad()
+        built.compute_loss(batch, noise).loss.backward()
+        optimiser.step()
+        falling.step()
+    errors = torch.stack([(predicted(built, batch, draw) - batch["action"]).abs().mean() for draw in range(8)])
+    assert errors.mean() < 0.15
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import GoalSpec, QosSpec, RobotContract, load_contract
 from vla_ros.data_types import ContractError, DecodeError
 from vla_ros.ros_io import ActionStream, ObservationPipeline, decode_input
 from vla_ros.ros_io.message_types import deserialize, serialize
@@ -281,3 +282,65 @@ def test_the_shipped_contract_makes_whole_frames() -> None:
     assert {key: (v.shape, str(v.dtype)) for key, v in frame.values.items()} == {
         key: (spec.shape, spec.dtype) for key, spec in features.items()
     }
+
+
+def goal_pipeline(make_contract: Any, **options: Any) -> ObservationPipeline:
+    contract = replace(
+        make_contract(IMAGE, POSE),
+        goal=GoalSpec("/goal", IMAGE, QosSpec("reliable", "transient_local", 1), "observation.images.front"),
+    )
+    pipeline = ObservationPipeline(contract, deserialize, ["observation.posestamped", "goal.image"], **options)
+    push(pipeline, 0, 1000)
+    return pipeline
+
+
+def picture(pipeline: ObservationPipeline, seed: int) -> tuple[bytes, np.ndarray]:
+    assert pipeline.goal_stream is not None
+    message = make_example_message(pipeline.goal_stream, 0, seed=seed)
+    return serialize(message, IMAGE), decode_input(pipeline.goal_stream, message)
+
+
+def test_without_its_goal_there_is_no_frame_and_the_sentence_names_the_topic(make_contract: Any) -> None:
+    pipeline = goal_pipeline(make_contract)
+    assembled = pipeline.assemble(TICK)
+    assert assembled.frame is None
+    assert [str(item) for item in assembled.missing] == ["'goal.image': nothing received on /goal"]
+    assert [spec.key for spec in pipeline.specs] == ["observation.posestamped"]  # no stream to subscribe to as others
+
+
+def test_a_goal_is_in_every_frame_until_the_next_and_outlives_episodes(make_contract: Any) -> None:
+    pipeline = goal_pipeline(make_contract)
+    for seed in (1, 2):
+        raw, expected = picture(pipeline, seed)
+        pipeline.set_goal(raw)
+        frame = pipeline.assemble(TICK).frame
+        assert frame is not None
+        np.testing.assert_array_equal(frame.values["goal.image"], expected)
+    pipeline.clear()
+    push(pipeline, 0, 5000)
+    later = pipeline.assemble(5000 * MS).frame
+    assert later is not None
+    np.testing.assert_array_equal(later.values["goal.image"], expected)
+
+
+def test_an_optional_goal_is_left_out_until_there_is_one(make_contract: Any) -> None:
+    pipeline = goal_pipeline(make_contract, optional=["goal.image"])
+    frame = pipeline.assemble(TICK).frame
+    assert frame is not None
+    assert "goal.image" not in frame.values
+    pipeline.set_goal(picture(pipeline, 1)[0])
+    frame = pipeline.assemble(TICK).frame
+    assert frame is not None
+    assert "goal.image" in frame.values
+
+
+def test_a_goal_that_is_no_picture_takes_the_last_one_away(make_contract: Any) -> None:
+    pipeline = goal_pipeline(make_contract)
+    raw = picture(pipeline, 1)[0]
+    pipeline.set_goal(raw)
+    with pytest.raises(DecodeError):
+        pipeline.set_goal(raw[:40])
+    assembled = pipeline.assemble(TICK)
+    assert assembled.frame is None
+    assert str(assembled.missing[0]).startswith("'goal.image': ")
+    assert "nothing received" not in str(assembled.missing[0])

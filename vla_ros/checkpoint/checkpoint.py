@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_ros.contract import FeatureSpec, RobotContract
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import CheckpointError, nearest_name
 from vla_ros.policies import Policy
@@ -59,14 +59,25 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} does not fit {robot}: {'; '.join(problems)}.")
 
     def _feature_problems(self, contract: RobotContract) -> list[str]:
-        robot = contract.features
-        problems = []
+        robot = contract.policy_features
+        problems = self._goal_problems(contract)
         for key, spec in (*self.processors.inputs.items(), (self.processors.action.key, self.processors.action)):
+            if key not in robot and key in self.policy.config.optional_inputs:
+                continue
             if key not in robot:
                 problems.append(f"the robot has no '{key}'{nearest_name(key, robot).rstrip('?')}")
             elif _identity(robot[key]) != _identity(spec):
                 problems.append(f"'{key}' was {_describe(spec)}, the robot's is {_describe(robot[key])}")
         return problems
+
+    def _goal_problems(self, contract: RobotContract) -> list[str]:
+        """Goals of another camera are of the right shape and mean nothing."""
+        trained, robot = self.contract.goal, contract.goal
+        if GOAL_IMAGE not in self.processors.inputs or trained is None or robot is None:
+            return []
+        if trained.camera == robot.camera:
+            return []
+        return [f"'{GOAL_IMAGE}' was a picture of '{trained.camera}', the robot's is of '{robot.camera}'"]
 
 
 def contract_differences(trained: RobotContract, robot: RobotContract) -> list[str]:

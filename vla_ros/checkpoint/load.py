@@ -52,6 +52,16 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     return Checkpoint(path, policy.eval(), processors.to(device), contract, metadata)
 
 
+def read_inputs(path: str | Path) -> tuple[str, ...]:
+    """Return the feature keys that a checkpoint's policy takes, without loading it.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or it is malformed.
+    """
+    file = Path(path) / PROCESSORS
+    return tuple(Section(str(file), "", load_yaml(file, CheckpointError), CheckpointError).section("inputs").content)
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))

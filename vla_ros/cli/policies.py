@@ -1,76 +1,133 @@
-"""``vla_ros policies``: which architectures there are, and what each can be told."""
+"""``vla_ros policies``: which architectures there are, and what each sees, predicts, weighs and costs."""
 
 import argparse
-import dataclasses
 import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.cli.arguments import add_command
+from vla_ros.cli.arguments import DEFAULT_CONTRACT, add_command, contract_path, positive_int
 from vla_ros.cli.console import print_table, say
 
 if TYPE_CHECKING:
     from vla_ros.cli.arguments import Subparsers
+
+_DESCRIPTION = (
+    "Build a policy for a robot, measure it and print what it is: inputs, outputs, parameters, FLOPs of a prediction, "
+    "goals, loss and configuration. FLOPs are two for each multiply-add of matrix products, convolutions and "
+    "attention, at batch 1, all sampling or decoding passes included; norms, activations, softmax and the processors "
+    "do not count."
+)
 
 
 def add_parser(commands: "Subparsers") -> None:
     """Add the command and its two actions."""
     group = commands.add_parser("policies", help="list the architectures, or describe one")
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = add_command(actions, "list", run_list, "print the name and purpose of every policy")
-    describe = add_command(actions, "describe", run_describe, "print a policy's configuration: field, type, default")
-    describe.add_argument("name", metavar="NAME", help="as `vla_ros policies list` prints it")
+    listing = add_command(actions, "list", run_list, "print the name and purpose of every policy, and options files")
+    describe = add_command(
+        actions, "describe", run_describe, "print what a policy sees, predicts, weighs and costs", _DESCRIPTION
+    )
+    describe.add_argument(
+        "name", metavar="NAME", help="a policy (with its own defaults) or an options file, as `policies list` has them"
+    )
+    describe.add_argument("--options", metavar="FILE", help="YAML of a policy's options, as in config/policies")
+    describe.add_argument(
+        "--contract", metavar="FILE", help=f"the robot's contract (the shipped {DEFAULT_CONTRACT} by default)"
+    )
+    describe.add_argument(
+        "--inputs", metavar="KEY", nargs="+", help="what it sees (all cameras and observation.state by default)"
+    )
+    describe.add_argument(
+        "--image-size",
+        metavar=("HEIGHT", "WIDTH"),
+        nargs=2,
+        type=positive_int,
+        help="resize images first, as a recipe's normalisation.image_size does (the contract's sizes by default)",
+    )
     for parser in (listing, describe):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the names with a summary each; one whose package is broken is listed with the reason."""
+    from vla_ros.evaluation.policy_description import shipped_options, summary
     from vla_ros.policies.registry import policy_names
 
-    rows = [(name, _summary(name)) for name in policy_names()]
+    rows = [(name, summary(name)) for name in policy_names()]
+    files = [stem for stem in shipped_options() if stem not in policy_names()]
     if arguments.json:
-        say(json.dumps([{"name": name, "summary": summary} for name, summary in rows], indent=2))
-    else:
-        print_table("policies", rows)
+        say(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=2))
+        return 0
+    print_table("policies", rows)
+    say(f"options files, which `describe` takes too: {', '.join(files)}")
     return 0
 
 
 def run_describe(arguments: argparse.Namespace) -> int:
-    """Print one policy's configuration."""
-    from vla_ros.policies.registry import policy_class
+    """Build one policy, measure it and print it."""
+    from vla_ros.contract import load_contract
+    from vla_ros.evaluation.policy_description import describe_policy, find_policy
 
-    policy = policy_class(arguments.name)
-    fields = [_field(field) for field in dataclasses.fields(policy.config_class)]
+    chosen = find_policy(arguments.name, None if arguments.options is None else Path(arguments.options))
+    size = None if arguments.image_size is None else (arguments.image_size[0], arguments.image_size[1])
+    described = describe_policy(chosen, load_contract(contract_path(arguments.contract)), arguments.inputs, size)
     if arguments.json:
-        say(json.dumps({"name": arguments.name, "summary": _summary(arguments.name), "config": fields}, indent=2))
+        say(json.dumps({"name": arguments.name, **described}, indent=2, default=str))
         return 0
-    say(f"{arguments.name}: {inspect.getdoc(policy) or ''}".strip())
-    print_table("configuration", [(field["name"], f"{field['type']}, {_default(field)}") for field in fields])
-    say(inspect.getdoc(policy.config_class) or "")
+    _print(described)
     return 0
 
 
-def _summary(name: str) -> str:
-    from vla_ros.data_types import ConfigError
+def _print(described: dict[str, Any]) -> None:
     from vla_ros.policies.registry import policy_class
 
-    try:
-        documentation = inspect.getdoc(policy_class(name)) or ""
-    except ConfigError as error:
-        return str(error)
-    return documentation.partition("\n\n")[0].replace("\n", " ")
+    options = Path(described["options"]).name if described["options"] else "its own defaults"
+    say(f"{described['policy']} with {options}, for {described['robot']}: {described['summary']}")
+    print_table("inputs", [(entry["key"], _input_text(entry)) for entry in described["inputs"]])
+    print_table("outputs", _output_rows(described["outputs"]))
+    print_table("parameters", [(part, f"{count:,}") for part, count in described["parameters"].items()])
+    print_table("FLOPs of a prediction", _flop_rows(described["flops"]))
+    print_table("goals", _goal_rows(described["goals"]))
+    names = ("n_obs_steps", "action_horizon", "n_action_steps", "objective")
+    print_table("steps and loss", [(name, str(described[name] or "not said")) for name in names])
+    chosen = [field for field in described["config"] if field["from"] != "contract"]
+    print_table("configuration", [(field["name"], _field_text(field)) for field in chosen])
+    say(inspect.getdoc(policy_class(described["policy"]).config_class) or "")
 
 
-def _field(field: "dataclasses.Field[Any]") -> dict[str, Any]:
-    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    described: dict[str, Any] = {"name": field.name, "type": kind if "[" not in str(field.type) else str(field.type)}
-    if field.default is not dataclasses.MISSING:
-        described["default"] = field.default
-    elif field.default_factory is not dataclasses.MISSING:
-        described["default"] = field.default_factory()
-    return json.loads(json.dumps(described, default=str))  # type: ignore[no-any-return]
+def _input_text(entry: dict[str, Any]) -> str:
+    return f"{entry['kind']}, {entry['dtype']} {entry['shape']}{'' if entry['required'] else ', may be missing'}"
 
 
-def _default(field: dict[str, Any]) -> str:
-    return f"default {field['default']!r}" if "default" in field else "required"
+def _output_rows(outputs: dict[str, Any]) -> list[tuple[str, str]]:
+    numbers = zip(outputs["names"], outputs["units"], strict=True)
+    bounds = "bounded to [-1, 1]" if outputs["bounded"] else "not bounded"
+    return [
+        ("action", f"{outputs['dtype']} {outputs['shape']}, normalised, {bounds}"),
+        ("numbers", ", ".join(name if unit == "1" else f"{name} [{unit}]" for name, unit in numbers)),
+        ("meaning", outputs["representation"]),
+    ]
+
+
+def _flop_rows(flops: dict[str, Any]) -> list[tuple[str, str]]:
+    if flops["first"] is None:
+        return [("not counted", flops["reason"])]
+    if flops["later"] is None:
+        return [("every one", f"{flops['first']:,}")]
+    return [("all frames new, no state", f"{flops['first']:,}"), ("a tick later, with state", f"{flops['later']:,}")]
+
+
+def _goal_rows(goals: dict[str, Any]) -> list[tuple[str, str]]:
+    takes = [
+        f"instruction ({goals['text'] or 'tokens; option text is not set'})" if goal == "instruction" else "goal image"
+        for goal in goals["takes"]
+    ]
+    kinds = goals["can_take"]["instruction"]
+    can_take = [f"instruction ({', '.join(kinds)})"] if kinds else []
+    can_take += ["goal image"] if goals["can_take"]["goal_image"] else []
+    return [("takes", ", ".join(takes) or "none"), ("can take", ", ".join(can_take) or "none")]
+
+
+def _field_text(field: dict[str, Any]) -> str:
+    return f"{field['value']!r} ({field['from']}), {field['type']}"

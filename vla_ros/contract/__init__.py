@@ -6,10 +6,12 @@ A contract is written once as YAML under ``config/robots/`` and read by everythi
 from vla_ros.contract.parse import load_contract, parse_contract
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
+    GOAL_IMAGE,
     ROTATION_WIDTH,
     ActionSpec,
     AlignmentSpec,
     FeatureSpec,
+    GoalSpec,
     GripperSpec,
     ImageSpec,
     InputSpec,
@@ -24,10 +26,12 @@ from vla_ros.contract.schema import (
 )
 
 __all__ = [
+    "GOAL_IMAGE",
     "ROTATION_WIDTH",
     "ActionSpec",
     "AlignmentSpec",
     "FeatureSpec",
+    "GoalSpec",
     "GripperSpec",
     "ImageSpec",
     "InputSpec",

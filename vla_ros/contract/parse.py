@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vla_ros.contract.parse_action import parse_action
-from vla_ros.contract.parse_parts import SENSOR_QOS, parse_alignment, parse_qos, text, topic
+from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignment, parse_qos, text, topic
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
+    GOAL_IMAGE,
+    GoalSpec,
     ImageSpec,
     InputSpec,
     InstructionSpec,
@@ -21,6 +23,8 @@ from vla_ros.contract.schema import (
 )
 from vla_ros.contract.types import INPUT_TYPES, InputType
 from vla_ros.data_types import ContractError, nearest_name
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
 def load_contract(path: str | Path) -> RobotContract:
@@ -59,10 +63,12 @@ def parse_contract(content: Any, source: str) -> RobotContract:
         inputs=tuple(_input(section) for section in top.sections("inputs")),
         action=parse_action(top.section("action")),
         instruction=_instruction(top.section("instruction", {})),
+        goal=_goal(top.section("goal")) if "goal" in top else top.raw("goal", None),
         source=source,
     )
     top.finish()
     _check_keys(contract, top)
+    _check_goal(contract, top)
     _check_topics(contract, top)
     _check_position(contract, top)
     return contract
@@ -153,6 +159,30 @@ def _instruction(at: Section) -> InstructionSpec:
     return spec
 
 
+def _goal(at: Section) -> GoalSpec:
+    spec = GoalSpec(
+        topic=topic(at, "/goal_image"),
+        type=at.scalar("type", str, IMAGE_TYPES[0], choices=IMAGE_TYPES),
+        qos=parse_qos(at, LATCHED_QOS),
+        camera=at.scalar("camera", str),
+    )
+    at.finish()
+    return spec
+
+
+def _check_goal(contract: RobotContract, top: Section) -> None:
+    """Refuse a goal that is no camera's picture, or that is an input already."""
+    if contract.goal is None:
+        return
+    cameras = [spec.key for spec in contract.inputs if spec.image is not None]
+    if contract.goal.camera not in cameras:
+        hint = nearest_name(contract.goal.camera, cameras)
+        known = ", ".join(cameras) or "none"
+        raise top.fail("goal.camera", f"'{contract.goal.camera}' is not an image input; those are {known}.{hint}")
+    if any(spec.key == GOAL_IMAGE for spec in contract.inputs):
+        raise top.fail("goal", f"'{GOAL_IMAGE}' is an input already; leave one of them out")
+
+
 def _check_keys(contract: RobotContract, top: Section) -> None:
     """Refuse streams of one key that cannot be joined to one vector."""
     by_key: dict[str, list[InputSpec]] = {}
@@ -179,6 +209,8 @@ def _check_topics(contract: RobotContract, top: Section) -> None:
     uses = [(f"inputs[{i}]", spec.topic, spec.type) for i, spec in enumerate(contract.inputs)]
     uses.append(("action.record", action.record.topic, action.record.type))
     uses += [(f"action.sinks[{i}]", sink.topic, sink.type) for i, sink in enumerate(action.sinks)]
+    if contract.goal is not None:
+        uses.append(("goal", contract.goal.topic, contract.goal.type))
     uses.append(("instruction", contract.instruction.topic, "std_msgs/msg/String"))
     seen: dict[str, tuple[str, str]] = {}
     for place, name, type_name in uses:

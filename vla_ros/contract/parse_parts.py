@@ -8,6 +8,7 @@ from vla_ros.contract.schema import Alignment, AlignmentSpec, QosSpec, Timeline
 
 SENSOR_QOS = QosSpec("best_effort", "volatile", 5)
 COMMAND_QOS = QosSpec("reliable", "volatile", 1)  # a backlog of old velocities would be executed late
+LATCHED_QOS = QosSpec("reliable", "transient_local", 1)  # what holds until it is replaced
 
 _TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 

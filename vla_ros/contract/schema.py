@@ -18,6 +18,12 @@ OnMissing = Literal["hold", "stop", "abort"]
 Representation = Literal["displacement", "twist", "pose", "joint_position"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 
+GOAL_IMAGE = "goal.image"
+"""Feature key of the goal's picture."""
+
+NEVER_TOO_OLD_S = 1e9
+"""Age limit, in s, of what holds until it is replaced."""
+
 ROTATION_WIDTH: dict[str, int] = {"none": 0, "rotation_vector": 3, "quaternion": 4, "rot6d": 6}
 """Numbers that a rotation takes in an action vector; quaternions are x, y, z, w as in geometry_msgs."""
 
@@ -240,6 +246,23 @@ class InstructionSpec:
 
 
 @dataclass(frozen=True)
+class GoalSpec:
+    """Where pictures of the goal come from: what a camera shall see when the task is done.
+
+    Attributes:
+        topic: ROS topic; the newest picture holds until the next.
+        type: ``sensor_msgs/msg/Image`` or ``CompressedImage``.
+        camera: Key of the camera that it is a picture of, whose crop and size it gets. Training takes this camera's
+            last frame of an episode for the episode's goal.
+    """
+
+    topic: str
+    type: str
+    qos: QosSpec
+    camera: str
+
+
+@dataclass(frozen=True)
 class FeatureSpec:
     """One feature as datasets, statistics and policies see it.
 
@@ -272,6 +295,7 @@ class RobotContract:
         inputs: Subscribed streams.
         action: The action.
         instruction: Language input.
+        goal: Goal pictures, None where the robot is given none.
         source: File it was read from, for messages; no part of its identity.
     """
 
@@ -283,6 +307,7 @@ class RobotContract:
     inputs: tuple[InputSpec, ...]
     action: ActionSpec
     instruction: InstructionSpec
+    goal: GoalSpec | None = None
     source: str = field(default="", compare=False)
 
     @property
@@ -300,13 +325,36 @@ class RobotContract:
         features[action.key] = FeatureSpec(action.key, "action", (len(action.names),), "float32", action.names)
         return features
 
+    @property
+    def policy_features(self) -> dict[str, FeatureSpec]:
+        """As `features`, with ``goal.image`` last where the robot is given goals; no dataset stores that one."""
+        stream = self.goal_stream
+        return self.features if stream is None else {**self.features, stream.key: _input_feature(stream)}
+
+    @property
+    def goal_stream(self) -> InputSpec | None:
+        """The goal's picture as a stream: its camera's form, for as long as there is no other."""
+        goal = self.goal
+        if goal is None:
+            return None
+        camera = next(spec for spec in self.inputs if spec.key == goal.camera)
+        return InputSpec(
+            key=GOAL_IMAGE,
+            topic=goal.topic,
+            type=goal.type,
+            qos=goal.qos,
+            alignment=AlignmentSpec("hold", "receive"),
+            max_age_s=NEVER_TOO_OLD_S,
+            image=camera.image,
+        )
+
     def feature(self, key: str) -> FeatureSpec:
-        """Return one feature.
+        """Return one feature, of those that a policy may have.
 
         Raises:
             ContractError: The robot has none of this key; names the nearest.
         """
-        features = self.features
+        features = self.policy_features
         if key not in features:
             raise ContractError(
                 f"{self.source or self.robot_type}: no input or action has the key '{key}'; "
@@ -320,7 +368,7 @@ class RobotContract:
 
         Keys, types, selections, forms, alignment, rates and the action's representation count. Topics,
         QoS, ages, limits and sinks do not: remapping a topic or tightening a limit changes neither what a
-        policy was trained on nor what its numbers mean.
+        policy was trained on nor what its numbers mean. The goal counts only for policies that see its picture.
         """
         meaning = {
             "robot_type": self.robot_type,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import DatasetError
 from vla_ros.datasets.reader import EpisodeDataset
 
@@ -53,6 +54,7 @@ class WindowSampler:
         n_obs_steps: T, frames up to and including the current one.
         action_horizon: H, actions from the current one on.
         past_action: Whether windows also hold the actions of their older frames.
+        goal_camera: Camera whose last frame of the episode is its ``goal.image``; None gives none.
         cache_folder: Keep frames in files here (memory-mapped, removed by whoever made the folder) in place of RAM.
 
     Attributes:
@@ -72,6 +74,7 @@ class WindowSampler:
         action_horizon: int,
         *,
         past_action: bool = False,
+        goal_camera: str | None = None,
         cache_folder: Path | None = None,
     ) -> None:
         if n_obs_steps < 1 or action_horizon < 1:
@@ -89,9 +92,15 @@ class WindowSampler:
             key: _allocate((int(ends[-1]), *spec.shape), spec.dtype, key, cache_folder)
             for key, spec in ((key, dataset.feature(key)) for key in (*self.keys, "action"))
         }
+        goals = []
         for index, first, last in zip(episodes, ends - lengths, ends, strict=True):
-            for key, values in dataset.episode(index, self.frames).values.items():
-                self.frames[key][first:last] = values
+            wanted = {*self.frames} if goal_camera is None else {*self.frames, goal_camera}
+            values = dataset.episode(index, wanted).values
+            for key, frames in self.frames.items():
+                frames[first:last] = values[key]
+            if goal_camera is not None:
+                goals.append(values[goal_camera][-1])
+        self._goals = np.stack(goals) if goals else None
 
     def __len__(self) -> int:
         """Return the number of windows, one for every frame."""
@@ -108,7 +117,8 @@ class WindowSampler:
         Returns:
             Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
             ``is_pad`` bool [B, T]; ``task`` list of B instructions; where asked for,
-            ``past_action`` float32 [B, T-1, A]. Not normalised.
+            ``past_action`` float32 [B, T-1, A] and ``goal.image`` uint8 [B, T, h, w, 3], T times the same. Not
+            normalised.
         """
         start, end = self._start[indices, None], self._end[indices, None]
         past = indices[:, None] + np.arange(1 - self.n_obs_steps, 1)
@@ -120,6 +130,8 @@ class WindowSampler:
             result["past_action"] = self.frames["action"][np.maximum(past[:, :-1], start)].astype(
                 np.float32, copy=False
             )
+        if self._goals is not None:
+            result[GOAL_IMAGE] = self._goals[np.repeat(self.episode_of_frame[indices, None], self.n_obs_steps, axis=1)]
         result["is_pad"] = past < start
         result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
         return result

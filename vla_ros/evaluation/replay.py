@@ -90,6 +90,7 @@ def replay_bag(
         seed=seed,
     )
     run.instruction = _first_instruction(bag, robot)
+    _show_goal(bag, robot, run)
     trace = run.over(_messages(bag, robot, run.topics()))
     summary = {
         "bag": bag.resolve().name,
@@ -144,6 +145,19 @@ def _first_instruction(bag: Path, robot: RobotContract) -> str:
     return str(instruction) if instruction else robot.instruction.default
 
 
+def _show_goal(bag: Path, robot: RobotContract, run: EpisodeReplay) -> None:
+    """Where the policy wants a goal and the bag has none, take what training takes: its camera's last picture."""
+    stream = run.goal_stream
+    if stream is None or robot.goal is None or stream.topic in bag_topics(bag):
+        return
+    camera = next(spec for spec in robot.inputs if spec.key == robot.goal.camera)
+    last = None
+    for message in read_messages(bag, [camera.topic]):
+        last = message
+    if last is not None and last.type == stream.type:
+        run.set_goal(last.raw)
+
+
 def _messages(bag: Path, robot: RobotContract, needed: dict[str, str]) -> Iterator[BagMessage]:
     """Yield what the replay reads, after all topics and types were checked.
 
@@ -166,6 +180,8 @@ def _messages(bag: Path, robot: RobotContract, needed: dict[str, str]) -> Iterat
     topics = set(needed)
     if there.get(robot.instruction.topic) == INSTRUCTION_TYPE:
         topics.add(robot.instruction.topic)
+    if robot.goal is not None and there.get(robot.goal.topic) == robot.goal.type:
+        topics.add(robot.goal.topic)
     before_ns: int | None = None
     for message in read_messages(bag, topics):
         if before_ns is not None and message.receive_ns - before_ns > LONGEST_SILENCE_S * NANOSECONDS:

@@ -52,12 +52,14 @@ class EpisodeReplay:
         )
         self._filter = SafetyFilter(contract)
         limits = contract.action.limits
-        keys = dict.fromkeys(self._runner.input_keys)
+        there, optional = contract.policy_features, self._runner.optional_keys
+        keys = dict.fromkeys(key for key in self._runner.input_keys if key in there or key not in optional)
         if self._filter.needs_position:
             keys[limits.position_key] = None
             names = contract.feature(limits.position_key).names
             self._position_indices = [names.index(name) for name in limits.position_names]
-        self._pipeline = ObservationPipeline(contract, deserialize, list(keys))
+        self._pipeline = ObservationPipeline(contract, deserialize, list(keys), self._runner.optional_keys)
+        self.goal_stream = self._pipeline.goal_stream
         self._action = ActionStream(contract, deserialize)
         self._streams: dict[str, list[int]] = {}
         for index, spec in enumerate(self._pipeline.specs):
@@ -103,11 +105,22 @@ class EpisodeReplay:
         if message.topic == self._contract.action.record.topic:
             self._action.push(message.raw, message.receive_ns)
             self._answer()
+        if self.goal_stream is not None and message.topic == self.goal_stream.topic:
+            self.set_goal(message.raw)
         if message.topic == self._contract.instruction.topic and message.type == INSTRUCTION_TYPE:
             told = str(self._deserialize(message.raw, message.type).data)
             if told != self.instruction:
                 self.instruction = told
                 self._begin_anew()
+
+    def set_goal(self, raw: bytes) -> None:
+        """Show the policy what to reach, as the node does at a new goal.
+
+        Raises:
+            DecodeError: It is no image.
+        """
+        self._pipeline.set_goal(raw)
+        self._begin_anew()
 
     def _begin_anew(self) -> None:
         """Forget history, policy state and chunks, as the node does at a new instruction."""

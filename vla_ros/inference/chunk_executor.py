@@ -78,19 +78,25 @@ class ChunkExecutor:
         if mode not in EXECUTION_MODES:
             hint = nearest_name(mode, EXECUTION_MODES)
             raise ConfigError(f"chunk mode '{mode}' is not one of {', '.join(EXECUTION_MODES)}.{hint}")
-        if n_action_steps is not None and n_action_steps < 1:
-            raise ConfigError(f"n_action_steps={n_action_steps} must be at least 1.")
         if ensemble_decay < 0:
             raise ConfigError(f"ensemble_decay={ensemble_decay} must not be negative.")
         self._action = action
         self._period_ns = NANOSECONDS // fps
         self._mode = mode
-        self._n_action_steps = n_action_steps
+        self._n_action_steps = None if n_action_steps is None else _checked_steps(n_action_steps)
         self._ensemble_decay = ensemble_decay
         self._lock = threading.Lock()
         self._chunks: tuple[ActionChunk, ...] = ()  # by observation stamp, the newest last
         self._followed: tuple[ActionChunk, int] | None = None  # of receding_horizon: chunk, first index executed
         self._last: NDArray[np.float64] | None = None  # last action given, for the gripper of a zero command
+
+    def follow(self, n_action_steps: int) -> None:
+        """Change how many steps ``receding_horizon`` follows a chunk: another policy's chunks come from now on.
+
+        Raises:
+            ConfigError: Fewer than one.
+        """
+        self._n_action_steps = _checked_steps(n_action_steps)
 
     @property
     def newest(self) -> ActionChunk | None:
@@ -222,3 +228,9 @@ def _mean_rotation(values_NW: NDArray[np.float64], weights_N: NDArray[np.float64
     quaternions_N4 = to_quaternion(values_NW, form)
     _, vectors = np.linalg.eigh(np.einsum("n,ni,nj->ij", weights_N, quaternions_N4, quaternions_N4))
     return from_quaternion(vectors[:, -1], form)
+
+
+def _checked_steps(n_action_steps: int) -> int:
+    if n_action_steps < 1:
+        raise ConfigError(f"n_action_steps={n_action_steps} must be at least 1.")
+    return n_action_steps

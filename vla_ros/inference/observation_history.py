@@ -13,18 +13,23 @@ class ObservationHistory:
 
     A dataset's windows are consecutive ticks of one episode, so a history with a hole would be something that no policy
     was trained on. When a tick is missing between two frames, the history therefore begins anew at the later one, as at
-    the start of an episode: its first frame is repeated and marked in ``is_pad``.
+    the start of an episode: its first frame is repeated and marked in ``is_pad``. So it does where an optional feature
+    comes or goes.
 
     Args:
         n_obs_steps: T, frames in an observation.
         fps: Ticks per second; consecutive frames are one tick apart.
         keys: Features that every frame must have; None takes those of the newest frame.
+        optional: Features taken where they are there.
     """
 
-    def __init__(self, n_obs_steps: int, fps: int, keys: Collection[str] | None = None) -> None:
+    def __init__(
+        self, n_obs_steps: int, fps: int, keys: Collection[str] | None = None, optional: Collection[str] = ()
+    ) -> None:
         self._n_obs_steps = n_obs_steps
         self._period_ns = NANOSECONDS // fps
         self._keys = None if keys is None else tuple(keys)
+        self._optional = tuple(optional)
         self._frames: deque[Frame] = deque(maxlen=n_obs_steps)
 
     def __len__(self) -> int:
@@ -51,7 +56,7 @@ class ObservationHistory:
             if step_ns <= 0:
                 raise ValueError(f"frame at {frame.stamp_ns} ns is not later than the newest, {newest_ns} ns")
             # Grid stamps are rounded down to whole nanoseconds, so neighbours may be 1 ns more than the period apart.
-            if step_ns > self._period_ns + 1:
+            if step_ns > self._period_ns + 1 or self._given(frame) != self._given(self._frames[-1]):
                 self._frames.clear()
         self._frames.append(frame)
 
@@ -66,10 +71,13 @@ class ObservationHistory:
         n_pad = self._n_obs_steps - len(self._frames)
         frames = [self._frames[0]] * n_pad + list(self._frames)
         newest = frames[-1]
-        keys = newest.values if self._keys is None else self._keys
+        keys = newest.values if self._keys is None else (*self._keys, *self._given(newest))
         return Observation(
             stamp_ns=newest.stamp_ns,
             values={key: np.stack([frame.values[key] for frame in frames]) for key in keys},
             instruction=newest.instruction,
             is_pad=np.arange(self._n_obs_steps) < n_pad,
         )
+
+    def _given(self, frame: Frame) -> tuple[str, ...]:
+        return tuple(key for key in self._optional if key in frame.values)

@@ -24,7 +24,8 @@ class PolicyRunner:
         first_chunk_id: Number of the first prediction; a node that changes its policy counts on.
 
     Attributes:
-        input_keys: Features that every frame must have.
+        input_keys: Features that the policy takes.
+        optional_keys: Those of them that a frame may lack.
         next_chunk_id: Number that the next prediction gets.
     """
 
@@ -34,7 +35,9 @@ class PolicyRunner:
         config = self._policy.config
         self.input_keys: tuple[str, ...] = tuple(config.inputs)
         self._fps = checkpoint.contract.fps
-        self._history = ObservationHistory(config.n_obs_steps, self._fps, self.input_keys)
+        self.optional_keys: tuple[str, ...] = config.optional_inputs
+        needed = [key for key in self.input_keys if key not in self.optional_keys]
+        self._history = ObservationHistory(config.n_obs_steps, self._fps, needed, self.optional_keys)
         self._state: PolicyState | None = None
         self._device = next((p.device for p in self._policy.parameters()), torch.device("cpu"))
         self._seed = seed

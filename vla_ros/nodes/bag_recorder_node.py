@@ -62,6 +62,9 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
         RecordedTopic("/clock", "rosgraph_msgs/msg/Clock", QosSpec("best_effort")),
         RecordedTopic(contract.instruction.topic, "std_msgs/msg/String", local, stamped=False, latched=True),
     ]
+    if contract.goal is not None:
+        goal = contract.goal
+        topics.append(RecordedTopic(goal.topic, goal.type, goal.qos, stamped=False, latched=True))
     if find_spec("tf2_msgs") is not None:
         topics.append(RecordedTopic("/tf_static", "tf2_msgs/msg/TFMessage", local, stamped=False, latched=True))
     if episode_status_topic:

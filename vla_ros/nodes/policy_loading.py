@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vla_ros.checkpoint import Checkpoint
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import GOAL_IMAGE, RobotContract, load_contract
 from vla_ros.data_types import ConfigError, Frame
 from vla_ros.inference import PolicyRunner
 from vla_ros.nodes.parameters import Value
@@ -49,7 +49,8 @@ def load_policy(
     seed = int(values["seed"])
     runner = PolicyRunner(checkpoint, None if seed < 0 else seed)
     if int(values["warm_up_runs"]):
-        runner.warm_up(blank_frame(contract, runner.input_keys), int(values["warm_up_runs"]))
+        blank = blank_frame(contract, runner.input_keys, str(values["instruction"]))
+        runner.warm_up(blank, int(values["warm_up_runs"]))
     return LoadedPolicy(checkpoint, contract, runner)
 
 
@@ -63,7 +64,13 @@ def set_torch_threads(threads: int, cores: int) -> int:
     return chosen
 
 
-def blank_frame(contract: RobotContract, keys: tuple[str, ...]) -> Frame:
-    """Return a frame of the right shapes and types for warming up; its values mean nothing."""
-    features = [contract.feature(key) for key in keys]
-    return Frame(0, {feature.key: np.zeros(feature.shape, feature.dtype) for feature in features})
+def blank_frame(contract: RobotContract, keys: tuple[str, ...], instruction: str = "") -> Frame:
+    """Return a frame of the right shapes and types for warming up; its values mean nothing.
+
+    Its instruction, empty for the contract's default, is the one to come: a policy that knows it needs no language
+    model, and one whose language model is missing says so before it drives.
+    """
+    there = contract.policy_features  # an optional goal may be unknown to this robot
+    features = [contract.feature(key) for key in keys if key in there or key != GOAL_IMAGE]
+    values = {feature.key: np.zeros(feature.shape, feature.dtype) for feature in features}
+    return Frame(0, values, instruction or contract.instruction.default)

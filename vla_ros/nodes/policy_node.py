@@ -251,7 +251,7 @@ class PolicyNode(LifecycleNode):
             response.message = "The node is not configured; set the parameter 'checkpoint' and configure it."
             return response
         outcome: list[LoadedPolicy | str] = []
-        values = {**self.values, "checkpoint": request.checkpoint}
+        values = {**self.values, "checkpoint": request.checkpoint, "instruction": session.worker.instruction}
 
         def load() -> None:
             try:

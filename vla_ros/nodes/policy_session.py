@@ -9,8 +9,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_policy_name_from_kind
 from std_msgs.msg import String
 
-from vla_ros.contract import SinkSpec
-from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError
+from vla_ros.contract import GOAL_IMAGE, SinkSpec
+from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError, DecodeError
 from vla_ros.inference import ChunkExecutor
 from vla_ros.nodes.parameters import Value
 from vla_ros.nodes.policy_clock import NodeClock
@@ -49,17 +49,19 @@ class PolicySession:
         check_sinks(contract)
         self.clock = NodeClock(node.get_clock())
         self.safety = SafetyFilter(contract)
-        keys = set(loaded.runner.input_keys)
+        there = contract.policy_features
+        keys = {key for key in loaded.runner.input_keys if key in there or key not in loaded.runner.optional_keys}
         if self.safety.needs_position:
             keys.add(contract.action.limits.position_key)
-        self.pipeline = ObservationPipeline(contract, deserialize, keys)
+        self.pipeline = ObservationPipeline(contract, deserialize, keys, loaded.runner.optional_keys)
         self._received_ns = [_NEVER] * len(self.pipeline.specs)
         self._limits_ns = [round(spec.max_age_s * NANOSECONDS) for spec in self.pipeline.specs]
+        self._own_steps = int(values["n_action_steps"])  # 0: the policy's
         self.executor = ChunkExecutor(
             contract.action,
             contract.fps,
             str(values["chunk_mode"]),
-            n_action_steps=int(values["n_action_steps"]) or config.n_action_steps,
+            n_action_steps=self._own_steps or config.n_action_steps,
             ensemble_decay=float(values["ensemble_decay"]),
         )
         self.worker = InferenceWorker(
@@ -124,13 +126,22 @@ class PolicySession:
             self.worker.instruction = instruction
             self.worker.restart()
 
+    def set_goal(self, raw: bytes) -> None:
+        """Show the policy what to reach, a serialised image; a new episode begins. One that is no image is no goal."""
+        try:
+            self.pipeline.set_goal(raw)
+        except DecodeError as reason:
+            self._node.get_logger().warning(f"goal refused, the policy has none now: {reason}")
+        self.worker.restart()
+
     def check_exchange(self, loaded: LoadedPolicy) -> None:
         """Refuse a policy that needs inputs which are not subscribed.
 
         Raises:
             ConfigError: Names them.
         """
-        missing = sorted(set(loaded.runner.input_keys) - {spec.key for spec in self.pipeline.specs})
+        taken = {spec.key for spec in self.pipeline.specs} | ({GOAL_IMAGE} if self.pipeline.goal_stream else set())
+        missing = sorted(set(loaded.runner.input_keys) - taken)
         if missing:
             raise ConfigError(
                 f"{loaded.checkpoint.path} needs {', '.join(missing)}, which the running policy does not take; "
@@ -140,7 +151,9 @@ class PolicySession:
     def exchange(self, loaded: LoadedPolicy) -> None:
         """Go on with another policy; it is warm and fits the robot."""
         self.loaded = loaded
-        self.worker.exchange(loaded.runner, loaded.checkpoint.policy.config.n_obs_steps)
+        config = loaded.checkpoint.policy.config
+        self.executor.follow(self._own_steps or config.n_action_steps)
+        self.worker.exchange(loaded.runner, config.n_obs_steps)
 
     def _subscribe_input(self, index: int) -> Any:
         spec, push, received = self.pipeline.specs[index], self.pipeline.push, self._received_ns
@@ -165,6 +178,10 @@ class PolicySession:
         topic = self.contract.instruction.topic
         subscribe = self._node.create_subscription
         subscriptions = [subscribe(String, topic, lambda message: self.set_instruction(message.data), latched)]
+        goal = self.pipeline.goal_stream
+        if goal is not None:
+            kind, qos = message_class(goal.type), to_profile(goal.qos)
+            subscriptions.append(subscribe(kind, goal.topic, self.set_goal, qos, raw=True))
         if episode_topic:
             subscriptions.append(subscribe(EpisodeStatus, episode_topic, self._on_episode_status, QoSProfile(depth=10)))
         return subscriptions

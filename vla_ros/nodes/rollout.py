@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vla_ros.contract import load_contract
+from vla_ros.checkpoint import read_inputs
+from vla_ros.contract import GOAL_IMAGE, load_contract
 from vla_ros.data_types import CheckpointError, ConfigError
 from vla_ros.evaluation.rollout_report import EpisodeTrace
 from vla_ros.nodes.process_group import ChildProcess, ProcessGroup, node_command
@@ -147,6 +148,7 @@ def robot_parameters(options: RolloutOptions) -> dict[str, object]:
         "task": options.task,
         "seed": options.first_seed,
         "lock_step": options.lock_step,
+        "goal_images": options.checkpoint is not None and GOAL_IMAGE in read_inputs(options.checkpoint),
     }
 
 
@@ -162,6 +164,7 @@ def _start_driver(group: ProcessGroup, options: RolloutOptions) -> ChildProcess:
         "lock_step": options.lock_step,
         "chunk_mode": options.chunk_mode,
         "episode_status_topic": "/sim/episode_status",
+        "seed": 0,  # as in process: what policies draw shall not differ from run to run
     }
     return group.start("policy_node", node_command("policy_node", parameters))
 

@@ -25,6 +25,7 @@ from vla_ros.data_types import NANOSECONDS, ConfigError, first_tick_at_or_after,
 from vla_ros.sim.cameras import CameraRig
 from vla_ros.sim.commands import CommandBuffer
 from vla_ros.sim.config import SimConfig
+from vla_ros.sim.goals import goal_snapshot
 from vla_ros.sim.metaworld_robot import STEP_NS, MetaWorldRobot
 
 FIRST_TICK_S = 1
@@ -52,6 +53,9 @@ class SimOutputs(Protocol):
     def images(self, stamp_ns: int, model: Any, images: Mapping[str, NDArray[np.uint8]]) -> None:
         """Images of a tick are ready; called from the rendering thread."""
 
+    def goal(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        """The goal of the episode that is about to begin; called from the rendering thread."""
+
     def warn(self, sentence: str) -> None:
         """Something a user should know."""
 
@@ -64,11 +68,13 @@ class LoopOptions:
         real_time_factor: Simulated seconds in a second of wall time; not used in lock-step.
         lock_step: Wait at each tick for the command that answers it.
         lock_step_timeout_s: Wall time after which a tick without an answer passes with the arm halted.
+        goals: Show a picture of its goal before each episode.
     """
 
     real_time_factor: float = 1.0
     lock_step: bool = False
     lock_step_timeout_s: float = 2.0
+    goals: bool = False
 
     def __post_init__(self) -> None:
         for name in ("real_time_factor", "lock_step_timeout_s"):
@@ -76,27 +82,30 @@ class LoopOptions:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)!r}")
 
 
+Deliver = Callable[[int, Any, Mapping[str, NDArray[np.uint8]]], None]
+"""Takes stamp, model and images."""
+
+
 class RenderThread:
     """Renders one snapshot at a time in a thread of its own.
 
     Args:
         config: Cameras.
-        deliver: Takes stamp, model and images, in the rendering thread.
     """
 
-    def __init__(self, config: SimConfig, deliver: Callable[[int, Any, Mapping[str, NDArray[np.uint8]]], None]) -> None:
-        self._config, self._deliver = config, deliver
+    def __init__(self, config: SimConfig) -> None:
+        self._config = config
         self._changed = threading.Condition()
-        self._job: tuple[int, Any, Any] | None = None  # stamp, model, snapshot
+        self._job: tuple[int, Any, Any, Deliver] | None = None  # stamp, model, snapshot, to whom
         self._error: BaseException | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="rendering", daemon=True)
         self._thread.start()
 
-    def submit(self, stamp_ns: int, model: Any, snapshot: Any) -> None:
-        """Render a snapshot, which nobody may touch until `wait_idle` returns."""
+    def submit(self, stamp_ns: int, model: Any, snapshot: Any, deliver: Deliver) -> None:
+        """Render a snapshot, which nobody may touch until `wait_idle` returns; `deliver` is called in this thread."""
         with self._changed:
-            self._job = (stamp_ns, model, snapshot)
+            self._job = (stamp_ns, model, snapshot, deliver)
             self._changed.notify_all()
 
     def wait_idle(self) -> None:
@@ -126,12 +135,12 @@ class RenderThread:
                     self._changed.wait_for(lambda: self._closing or self._job is not None)
                     if self._job is None:
                         return
-                    stamp_ns, model, snapshot = self._job
+                    stamp_ns, model, snapshot, deliver = self._job
                 if rig is None or model is not rig_model:
                     if rig is not None:
                         rig.close()
                     rig, rig_model = CameraRig(model, self._config.cameras), model
-                self._deliver(stamp_ns, model, rig.render(snapshot))
+                deliver(stamp_ns, model, rig.render(snapshot))
                 with self._changed:
                     self._job = None
                     self._changed.notify_all()
@@ -179,7 +188,8 @@ class SimLoop:
         self._requests: list[tuple[str | None, int, Future[int]]] = []
         self._stopping = False
         self._snapshot: Any = None
-        self._renderer = RenderThread(robot.config, outputs.images)
+        self._contract = contract
+        self._renderer = RenderThread(robot.config)
         self._pacer = _Pacer(options.real_time_factor, outputs.warn)
 
     def request_episode(self, seed: int, task: str | None = None) -> "Future[int]":
@@ -203,6 +213,7 @@ class SimLoop:
             RenderingError: This machine cannot render.
         """
         try:
+            self._show_goal()
             self._begin_episode()
             while not self._stopping:
                 if self._requests:
@@ -229,11 +240,25 @@ class SimLoop:
                 else:
                     self.robot = MetaWorldRobot(task, self.robot.config, seed)
                     self._snapshot = None
+                self._show_goal()
             except Exception as error:  # noqa: BLE001 (reported to whoever asked; the running episode goes on)
                 future.set_exception(error)
                 continue
             self._begin_episode()
             future.set_result(self.episode)
+
+    def _show_goal(self) -> None:
+        """Have a picture of the coming episode's goal made, before its first observation can be."""
+        goal = self._contract.goal
+        if not self._options.goals or goal is None:
+            return
+        snapshot, camera = goal_snapshot(self.robot, self._contract), goal.camera
+
+        def deliver(stamp_ns: int, model: Any, images: Mapping[str, NDArray[np.uint8]]) -> None:  # noqa: ARG001
+            self._outputs.goal(stamp_ns, images[camera])
+
+        self._renderer.submit(self.now_ns, self.robot.model, snapshot, deliver)
+        self._renderer.wait_idle()
 
     def _begin_episode(self) -> None:
         """Announce the episode one period before its first tick, and let the IMU's window fill meanwhile."""
@@ -255,7 +280,7 @@ class SimLoop:
         self._outputs.status(stamp_ns, self.episode, stamp_ns - self._start_ns, self._halted)
         self._outputs.tick(stamp_ns)
         self._snapshot = self.robot.snapshot(self._snapshot)
-        self._renderer.submit(stamp_ns, self.robot.model, self._snapshot)
+        self._renderer.submit(stamp_ns, self.robot.model, self._snapshot, self._outputs.images)
         if self._options.lock_step:
             self._renderer.wait_idle()
             self._await_answer(stamp_ns)

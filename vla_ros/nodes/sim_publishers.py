@@ -217,6 +217,25 @@ class SensorPublishers:
         )
 
 
+def goal_publisher(node: Node, contract: RobotContract) -> Callable[[int, NDArray[np.uint8]], None]:
+    """Return what publishes a goal's picture, uint8 [h, w, 3] RGB, under its stamp.
+
+    Raises:
+        ConfigError: The contract has no goal.
+    """
+    goal = contract.goal
+    if goal is None:
+        raise ConfigError(f"{contract.source}: has no goal to publish pictures of; add one.")
+    is_plain = goal.type.endswith("/Image")
+    publisher = node.create_publisher(Image if is_plain else CompressedImage, goal.topic, to_profile(goal.qos))
+    encode = _image if is_plain else _compressed
+
+    def publish(stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        publisher.publish(encode(image, Header(stamp=time_message(stamp_ns))))
+
+    return publish
+
+
 def _publish(encoders: list[tuple[Any, Encode]], stamp_ns: int) -> None:
     messages = [(publisher, encode(stamp_ns)) for publisher, encode in encoders]
     for publisher, message in messages:

@@ -10,6 +10,7 @@ Beside the contract's topics:
 - ``/sim/privileged_state`` (Float64MultiArray, 42 numbers) at every tick, for scripted experts only:
   [0:39] MetaWorld's observation with the goal visible, [39] and [40] seconds and nanoseconds of the tick,
   [41] the episode.
+- the contract's goal topic, before each episode, with the parameter ``goal_images``.
 - services ``/sim/reset_episode`` and ``/sim/set_task``.
 """
 
@@ -29,14 +30,14 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 
 from vla_ros.contract import load_contract
-from vla_ros.data_types import NANOSECONDS, UserError
+from vla_ros.data_types import NANOSECONDS, ConfigError, UserError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.nodes.parameters import ParameterRow, declare_parameters
 from vla_ros.nodes.sim_commands import INTERFACES, CommandSubscriber
 from vla_ros.nodes.sim_frames import FramePublisher
 from vla_ros.nodes.sim_loop import LoopOptions, SimLoop
 from vla_ros.nodes.sim_process import run_node, spin_until_signal
-from vla_ros.nodes.sim_publishers import SensorPublishers, time_message
+from vla_ros.nodes.sim_publishers import SensorPublishers, goal_publisher, time_message
 from vla_ros.sim.commands import CommandBuffer
 from vla_ros.sim.config import load_sim_config
 from vla_ros.sim.egl import require_rendering
@@ -86,6 +87,11 @@ PARAMETERS: tuple[ParameterRow, ...] = (
         unit="s of wall time",
         minimum=0.001,
     ),
+    ParameterRow(
+        "goal_images",
+        False,
+        "Before each episode publish what the goal's camera sees when the scripted expert is done; costs a reset ¼ s",
+    ),
 )
 """All are read when the node starts."""
 
@@ -113,10 +119,15 @@ class SimRobotNode(Node):
         config = load_sim_config(config_path(value["sim_config"]))
         if config.cameras:
             require_rendering()
-        options = LoopOptions(value["real_time_factor"], value["lock_step"], value["lock_step_timeout_s"])
+        options = LoopOptions(
+            value["real_time_factor"], value["lock_step"], value["lock_step_timeout_s"], value["goal_images"]
+        )
+        if options.goals and contract.goal is None:
+            raise ConfigError(f"parameter 'goal_images' is set, but {contract.source} has no goal; add one.")
         buffer = CommandBuffer(contract.action.frame, round(value["command_timeout_s"] * NANOSECONDS), STEP_NS)
         robot = MetaWorldRobot(value["task"], config, value["seed"])
         self.loop = SimLoop(robot, contract, buffer, self, options)
+        self._goal_publisher = goal_publisher(self, contract) if options.goals else None
         self._sensors = SensorPublishers(self, contract, config, lambda: self.loop.robot)
         self._frames = FramePublisher(self, contract, config, lambda: self.loop.robot)
         self._commands = CommandSubscriber(self, contract, value["command_interface"], buffer, lambda: self.loop.now_ns)
@@ -199,6 +210,11 @@ class SimRobotNode(Node):
     def images(self, stamp_ns: int, model: Any, images: Mapping[str, NDArray[np.uint8]]) -> None:
         """Publish rendered images."""
         self._sensors.publish_images(stamp_ns, model, images)
+
+    def goal(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        """Publish the goal of the coming episode."""
+        if self._goal_publisher is not None:
+            self._goal_publisher(stamp_ns, image)
 
     def warn(self, sentence: str) -> None:
         """Log, at most every two seconds."""

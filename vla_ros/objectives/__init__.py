@@ -2,14 +2,10 @@
 
 from vla_ros.objectives.binned import ActionBins
 from vla_ros.objectives.cross_entropy import UniformBins, cross_entropy
-from vla_ros.objectives.flow_matching import (
-    FlowDraw,
-    draw_flow,
-    integrate_flow,
-    sample_flow_time,
-    sample_noise,
-)
+from vla_ros.objectives.diffusion import Diffusion, DiffusionDraw
+from vla_ros.objectives.flow_matching import FlowDraw, draw_flow, integrate_flow, sample_flow_time
 from vla_ros.objectives.kl import kl_to_standard_normal, sample_gaussian
+from vla_ros.objectives.noise import sample_noise
 from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, smooth_l1
 from vla_ros.objectives.spherical import (
     MagnitudeScaling,
@@ -21,6 +17,8 @@ from vla_ros.objectives.spherical import (
 
 __all__ = [
     "ActionBins",
+    "Diffusion",
+    "DiffusionDraw",
     "FlowDraw",
     "MagnitudeScaling",
     "UniformBins",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vla_ros.objectives.noise import draw_with, sample_noise
 from vla_ros.objectives.regression import mse
 
 LATEST_TIME = 0.999
@@ -23,16 +24,9 @@ def sample_flow_time(
 
     Early times, where the path is mostly noise and the choice of action is still open, are drawn more often.
     """
-    uniform_B = _drawn(torch.rand, (count,), generator, device)
+    uniform_B = draw_with(torch.rand, (count,), generator, device)
     # the distribution function of Beta(a, 1) is x^a, which inverts; torch's own sampler takes no generator
     return LATEST_TIME * (1.0 - uniform_B ** (1.0 / NOISE_EXPONENT))
-
-
-def sample_noise(
-    shape: tuple[int, ...], generator: torch.Generator | None = None, device: torch.device | str | None = None
-) -> Tensor:
-    """Draw standard normal noise, float32; from the generator's device to `device`."""
-    return _drawn(torch.randn, shape, generator, device)
 
 
 @dataclass(frozen=True)
@@ -92,15 +86,3 @@ def integrate_flow(velocity: Callable[[Tensor, Tensor], Tensor], noise_BHA: Tens
         time_B = torch.full((len(x_BHA),), index / steps, device=x_BHA.device)
         x_BHA = x_BHA + velocity(x_BHA, time_B) / steps
     return x_BHA
-
-
-def _drawn(
-    sampler: Callable[..., Tensor],
-    shape: tuple[int, ...],
-    generator: torch.Generator | None,
-    device: torch.device | str | None,
-) -> Tensor:
-    if generator is None:
-        return sampler(shape, device=device)
-    drawn = sampler(shape, generator=generator, device=generator.device)
-    return drawn if device is None else drawn.to(device)

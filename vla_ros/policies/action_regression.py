@@ -90,6 +90,12 @@ class ActionRegression:
         if self.config.coordinates == "spherical" and not self.tanh:
             raise ConfigError("coordinates 'spherical' scales bounded numbers; set tanh to true.")
 
+    @property
+    def loss_summary(self) -> str:
+        """The loss in a few words."""
+        spherical = " of length and direction" if self.config.coordinates == "spherical" else ""
+        return f"{self.loss}{spherical}{', each step times 1 + 2‖a‖' if self.magnitude_weighting else ''}"
+
     def actions(self, raw_BHA: Tensor) -> Tensor:
         """Return normalised actions, float [B, H, A]; within [−1, 1] if bounded."""
         bounded_BHA = raw_BHA.tanh() if self.tanh else raw_BHA

@@ -19,14 +19,14 @@ checkpoint's processors:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.contract import FeatureSpec
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.processors import TextSpec
 
@@ -48,9 +48,11 @@ class PolicyConfig:
         n_action_steps: Steps of a chunk meant to be executed before a newer one replaces it.
         text: How the policy wants the instruction; None when it reads none. The processors make it so.
         text_kinds: Of the class: the kinds of text that the architecture can read.
+        takes_goal_image: Of the class: whether it can follow a picture of the goal, ``goal.image``.
     """
 
     text_kinds: ClassVar[tuple[str, ...]] = ()
+    takes_goal_image: ClassVar[bool] = False
 
     inputs: dict[str, FeatureSpec]
     action: FeatureSpec
@@ -88,6 +90,27 @@ class PolicyConfig:
     def action_dim(self) -> int:
         """A, numbers per action."""
         return self.action.shape[0]
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """Inputs that an observation may lack."""
+        return ()
+
+    @property
+    def reads_instruction(self) -> bool:
+        """Whether the instruction is seen."""
+        return self.text is not None
+
+    @property
+    def goals(self) -> tuple[str, ...]:
+        """What tells the policy its goal: ``instruction``, ``goal_image``, both, or nothing."""
+        given = {"instruction": self.reads_instruction, "goal_image": GOAL_IMAGE in self.inputs}
+        return tuple(name for name, is_given in given.items() if is_given)
+
+    @property
+    def loss_summary(self) -> str:
+        """What training minimises, in a few words; empty where the architecture does not say."""
+        return ""
 
     @property
     def needs_past_action(self) -> bool:
@@ -177,12 +200,11 @@ class Policy(nn.Module, ABC):
             ConfigError: They cannot be read, or do not fit.
         """
 
-    def check_observation(self, observation: Batch, optional: Collection[str] = ()) -> None:
+    def check_observation(self, observation: Batch) -> None:
         """Refuse an observation whose keys or trailing shapes differ from the config's.
 
         Args:
-            observation: As in the module's docstring.
-            optional: Keys that may be missing.
+            observation: As in the module's docstring; the config's `optional_inputs` may be missing.
 
         Raises:
             ObservationError: Names every missing key and every wrong shape at once.
@@ -190,7 +212,7 @@ class Policy(nn.Module, ABC):
         problems = []
         for key, spec in self.config.inputs.items():
             if key not in observation:
-                if key in optional:
+                if key in self.config.optional_inputs:
                     continue
                 problems.append(f"'{key}' is missing (given: {', '.join(observation)})")
                 continue

@@ -1,12 +1,11 @@
-"""The common part of policies in which a language-model expert meets an action expert that matches a flow.
+"""The common part of policies in which a language-model expert meets an action expert that takes noise to actions.
 
-It builds the parts, embeds an observation, and follows the flow. What is predicted beside it, how segments are laid out
-in training, and the loss are each architecture's own.
+It builds the parts, embeds an observation, draws what training asks, and goes from noise to actions. What is predicted
+beside it, how segments are laid out in training, and the loss are each architecture's own.
 
 Axis legend: B batch, H action_horizon, A action_dim, T n_obs_steps, S state_dim, C tokens of the context.
 """
 
-from collections.abc import Collection
 from typing import cast
 
 import torch
@@ -24,13 +23,17 @@ from vla_ros.networks import (
     continue_context,
 )
 from vla_ros.networks.pretrained import copy_gemma, copy_patch_tokens, load_transformers
-from vla_ros.objectives import integrate_flow, sample_noise
+from vla_ros.objectives import DiffusionDraw, FlowDraw, draw_flow, integrate_flow, sample_noise
 from vla_ros.policies.base import Batch, Policy
-from vla_ros.policies.multimodal import GOAL_KEY, MultimodalConfig, draw_goal_dropout, read_observation
+from vla_ros.policies.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
 
 
 class FlowPolicy(Policy):
-    """Base of policies with a flow-matching action expert beside a language model's."""
+    """Base of policies with a flow-matching action expert beside a language model's.
+
+    With the config's ``objective: diffusion``, what the expert predicts, and is called velocity here, is the noise in a
+    noisy chunk; its time is the share of noise levels below, near 1 for pure noise.
+    """
 
     config: MultimodalConfig
 
@@ -43,6 +46,8 @@ class FlowPolicy(Policy):
         self.flow = FlowTokens(config.action_dim, action_width)
         self.prefix_expert = Expert(config.prefix_expert, config.attention)
         self.action_expert = Expert(config.action_expert, config.attention)
+        self.diffusion = config.diffusion
+        self.loss_name = "flow" if self.diffusion is None else "diffusion"
 
     def embed_context(self, observation: Batch, drop_goal_B: Tensor | None = None) -> Context:
         """Return the segments [images, text] and [proprioception] of an observation.
@@ -68,6 +73,11 @@ class FlowPolicy(Policy):
         drop_B = draw_goal_dropout(self.config, len(action_BHA), generator, action_BHA.device)
         return self.embed_context(batch, drop_B)
 
+    def draw(self, batch: Batch, generator: torch.Generator | None) -> FlowDraw | DiffusionDraw:
+        """Draw what the action expert is asked about a training batch, by the config's objective."""
+        question = (batch["action"], batch["action_is_pad"], self.config.flow_samples, generator)
+        return draw_flow(*question) if self.diffusion is None else self.diffusion.draw(*question)
+
     def velocity(
         self, noised_BHA: Tensor, time_B: Tensor, encoded: EncodedContext, valid_BH: Tensor | None = None
     ) -> Tensor:
@@ -87,15 +97,17 @@ class FlowPolicy(Policy):
         return self.flow.velocity(outputs_BHD)
 
     def sample_flow(self, encoded: EncodedContext, generator: torch.Generator | None) -> Tensor:
-        """Follow the flow from noise to normalised actions, float [B, H, A]; one action pass per Euler step."""
+        """Go from noise to normalised actions, float [B, H, A], by the config's objective; one action pass per step."""
         valid_BC = encoded.valid_BC
         shape = (len(valid_BC), self.config.action_horizon, self.config.action_dim)
         noise_BHA = sample_noise(shape, generator, valid_BC.device)
-        return integrate_flow(lambda x, time_B: self.velocity(x, time_B, encoded), noise_BHA, self.config.flow_steps)
 
-    def check_observation(self, observation: Batch, optional: Collection[str] = ()) -> None:
-        """Refuse an observation as `Policy.check_observation`; a goal that is dropped in training may be missing."""
-        super().check_observation(observation, {*optional, GOAL_KEY} if self.config.goal_dropout else optional)
+        def predict(x_BHA: Tensor, time_B: Tensor) -> Tensor:
+            return self.velocity(x_BHA, time_B, encoded)
+
+        if self.diffusion is not None:
+            return self.diffusion.sample(predict, noise_BHA)
+        return integrate_flow(predict, noise_BHA, self.config.flow_steps)
 
     def load_pretrained(self) -> None:
         """Start from the Gemma, SigLIP or PaliGemma that the config names.

@@ -6,16 +6,18 @@ Axis legend: B batch, T n_obs_steps, I images per sample, L text tokens, S state
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
+from vla_ros.objectives import Diffusion
 from vla_ros.policies.base import Batch, PolicyConfig
 
-GOAL_KEY = "goal.image"
+GOAL_KEY = GOAL_IMAGE
 TEXT_KEY = "task_tokens"
 TEXT_MASK_KEY = "task_mask"
 
@@ -34,14 +36,21 @@ class MultimodalConfig(PolicyConfig):
         vocabulary_size: Text tokens known.
         goal_dropout: Share of training samples that see no goal image, in [0, 1). Above 0, an observation without
             ``goal.image`` is allowed.
-        flow_steps: Euler steps from noise to actions.
+        objective: What the action expert learns. ``flow_matching``: the velocity from noise to actions. ``diffusion``:
+            the noise in noisy actions. The network is the same, its weights are not.
+        flow_steps: Steps from noise to actions: Euler's for flow matching, DDIM's for diffusion.
         flow_samples: Noise and time draws per training sample. More than one share the encoding of the observation,
             which is most of the work.
+        diffusion_train_steps: Noise levels of diffusion.
+        diffusion_clip: Limit to which diffusion clips what it takes the actions for, in each step. 1 needs actions
+            normalised to [−1, 1]; other normalisations need a limit that none of their actions passes. None clips
+            nothing, and takes a nearly perfect network: its errors at the noisiest level count 2,000-fold.
         pretrained_language: Name or folder of a transformers Gemma or PaliGemma to start from, or None.
         pretrained_vision: Name or folder of a transformers SigLIP or PaliGemma to start from, or None.
     """
 
     text_kinds: ClassVar[tuple[str, ...]] = ("tokenizer", "characters")
+    takes_goal_image: ClassVar[bool] = True
 
     vision: VisionOptions = field(default_factory=VisionOptions)
     attention: AttentionOptions = field(default_factory=AttentionOptions)
@@ -50,8 +59,11 @@ class MultimodalConfig(PolicyConfig):
     text_length: int = 48
     vocabulary_size: int = 257_216
     goal_dropout: float = 0.0
+    objective: Literal["flow_matching", "diffusion"] = "flow_matching"
     flow_steps: int = 10
     flow_samples: int = 1
+    diffusion_train_steps: int = 100
+    diffusion_clip: float | None = 1.0
     pretrained_language: str | None = None
     pretrained_vision: str | None = None
 
@@ -62,9 +74,11 @@ class MultimodalConfig(PolicyConfig):
                 raise ConfigError(f"inputs: '{key}' holds {spec.kind}; this policy sees images and vectors only.")
         if not self.camera_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
-        for name, minimum in (("text_length", 0), ("vocabulary_size", 1), ("flow_steps", 1), ("flow_samples", 1)):
+        for name in ("text_length", "vocabulary_size", "flow_steps", "flow_samples", "diffusion_train_steps"):
+            minimum = 0 if name == "text_length" else 1
             if getattr(self, name) < minimum:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least {minimum}.")
+        self._check_diffusion()
         if self.text is not None and (self.text.length, self.text.n_tokens) != (self.text_length, self.vocabulary_size):
             raise ConfigError(
                 f"text: {self.text.length} of {self.text.n_tokens} tokens, but text_length={self.text_length} and "
@@ -79,9 +93,36 @@ class MultimodalConfig(PolicyConfig):
         self._check_image_sizes()
 
     @property
+    def reads_instruction(self) -> bool:
+        """Whether there is room for text."""
+        return self.text_length > 0
+
+    @property
+    def loss_summary(self) -> str:
+        """What the action expert learns."""
+        return self.objective
+
+    @property
+    def diffusion(self) -> Diffusion | None:
+        """The objective, when it is diffusion."""
+        if self.objective != "diffusion":
+            return None
+        return Diffusion(self.diffusion_train_steps, self.flow_steps, self.diffusion_clip)
+
+    @property
+    def bounded_actions(self) -> bool:
+        """Whether sampling clips to [−1, 1]."""
+        return self.objective == "diffusion" and self.diffusion_clip is not None and self.diffusion_clip <= 1.0
+
+    @property
     def has_goal(self) -> bool:
         """Whether a goal image is an input."""
         return GOAL_KEY in self.inputs
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """The goal's picture, where training has hidden it now and then."""
+        return (GOAL_KEY,) if self.goal_dropout else ()
 
     @property
     def camera_keys(self) -> tuple[str, ...]:
@@ -103,6 +144,15 @@ class MultimodalConfig(PolicyConfig):
         """Index of the camera of each image that `read_observation` returns; the goal counts as the first camera's."""
         cameras = [camera for camera in range(len(self.camera_keys)) for _ in range(self.n_obs_steps)]
         return (*cameras, 0) if self.has_goal else tuple(cameras)
+
+    def _check_diffusion(self) -> None:
+        if self.diffusion_clip is not None and not self.diffusion_clip > 0.0:
+            raise ConfigError(f"diffusion_clip={self.diffusion_clip:g} must be above 0; null clips nothing.")
+        if self.objective == "diffusion" and self.flow_steps > self.diffusion_train_steps:
+            raise ConfigError(
+                f"flow_steps={self.flow_steps} exceeds diffusion_train_steps={self.diffusion_train_steps}; "
+                "sampling visits each noise level at most once."
+            )
 
     def _check_image_sizes(self) -> None:
         sizes = self.image_sizes

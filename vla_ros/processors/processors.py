@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from vla_ros.contract import FeatureSpec, Section
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec, Section
 from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
 from vla_ros.processors.affine import Affine, affine_from_statistics
@@ -25,7 +25,7 @@ Statistics = Mapping[str, Mapping[str, ArrayLike]]
 """Feature key → statistic name → values, as datasets keep them; images in 0–1."""
 
 PASSED = ("task", "is_pad", "is_known", "action_is_pad")
-MAY_BE_ABSENT = ("goal.image",)
+MAY_BE_ABSENT = (GOAL_IMAGE,)
 """Inputs whose absence is the policy's to judge: told what to do in words, a robot has no picture of it."""
 STATISTICS_KEPT = ("min", "max", "mean", "std", "q01", "q99")
 BYTE = 255.0

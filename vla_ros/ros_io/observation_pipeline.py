@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from vla_ros.contract import InputSpec, RobotContract
+from vla_ros.contract import GOAL_IMAGE, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError, Frame
 from vla_ros.resampling import Gap
 from vla_ros.ros_io.blending import input_blend
@@ -40,6 +40,8 @@ class MissingInput:
     needed: bool = True
 
     def __str__(self) -> str:
+        if self.key == GOAL_IMAGE:
+            return f"'{self.key}': " + (f"nothing received on {self.topic}" if self.reason == "silent" else self.reason)
         if self.reason == "silent":
             return f"'{self.key}': nothing received on {self.topic} (limit {self.max_age_s:g} s)"
         if self.reason == "stale":
@@ -70,27 +72,58 @@ class ObservationPipeline:
         contract: The robot.
         deserialize: Bytes to message: `rclpy_deserialize.deserialize`, or `bags.deserialize` without ROS.
         keys: Features that must be there, such as a policy's inputs; others are left out. None: all inputs, of which
-            those that the contract requires must be there.
+            those that the contract requires must be there. ``goal.image`` is what `set_goal` was given.
+        optional: Those of `keys` that a frame may lack.
 
     Attributes:
         specs: The streams to subscribe to; `push` counts them in this order.
+        goal_stream: Where goal pictures come from, None where no feature needs one; each is for `set_goal`.
 
     Raises:
         ContractError: A key is none of the contract's, or a stream cannot be interpolated as asked.
     """
 
-    def __init__(self, contract: RobotContract, deserialize: Deserialize, keys: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        contract: RobotContract,
+        deserialize: Deserialize,
+        keys: Collection[str] | None = None,
+        optional: Collection[str] = (),
+    ) -> None:
         for key in keys or ():
             contract.feature(key)
+        self.goal_stream = contract.goal_stream if GOAL_IMAGE in (keys or ()) else None
+        self._goal: Array | DecodeError | None = None
         self.specs: tuple[InputSpec, ...] = tuple(s for s in contract.inputs if keys is None or s.key in keys)
         # Joined streams stand or fall together: one that must be there makes its key needed
-        self._needed = {s.key for s in self.specs if keys is not None or s.required}
+        self._needed = {s.key for s in self.specs if keys is not None or s.required} - set(optional)
+        self._goal_needed = self.goal_stream is not None and GOAL_IMAGE not in optional
         self._max_wait_ns = round(contract.max_wait_s * NANOSECONDS)
+        self._deserialize = deserialize
         self._streams = tuple(_stream(spec, contract, deserialize) for spec in self.specs)
 
     def push(self, index: int, raw: bytes, receive_ns: int) -> None:
         """Take a serialised message of stream `index`, received at `receive_ns` of the node clock. Never decodes."""
         self._streams[index].push(raw, receive_ns)
+
+    def set_goal(self, raw: bytes) -> None:
+        """Take a serialised goal picture, which is in every frame from now on; may be called from any thread.
+
+        `clear` and `discard_before` leave it: a goal outlives episodes, until there is another.
+
+        Raises:
+            DecodeError: It is no picture, or not as the contract says. There is no goal then: that the one before was
+                to be replaced is certain.
+        """
+        if self.goal_stream is None:
+            raise ValueError("no feature of this pipeline is a goal")
+        try:
+            goal = decode_input(self.goal_stream, self._deserialize(raw, self.goal_stream.type))
+        except DecodeError as reason:
+            self._goal = reason
+            raise
+        goal.setflags(write=False)
+        self._goal = goal
 
     def complete(self, tick_ns: int, now_ns: int) -> bool:
         """Whether the frame of a tick can be assembled.
@@ -118,6 +151,7 @@ class ObservationPipeline:
                 missing.append(self._missing(spec, value))
             else:
                 parts.setdefault(spec.key, []).append(value)
+        self._add_goal(parts, missing)
         absent = {item.key for item in missing}
         if any(item.needed for item in missing):
             return Assembled(None, tuple(missing))
@@ -146,6 +180,21 @@ class ObservationPipeline:
             return False
         age_ns = stream.age_ns(tick_ns)
         return age_ns is None or age_ns > stream.max_age_ns
+
+    def _add_goal(self, parts: dict[str, list[Array]], missing: list[MissingInput]) -> None:
+        goal, stream = self._goal, self.goal_stream
+        if stream is None:
+            return
+        if isinstance(goal, np.ndarray):
+            parts[GOAL_IMAGE] = [goal]
+            return
+        reason = "silent" if goal is None else str(goal)
+        age_s = float("inf") if goal is None else 0.0
+        missing.append(
+            MissingInput(
+                GOAL_IMAGE, stream.topic, age_s, stream.max_age_s, reason, stream.on_missing, self._goal_needed
+            )
+        )
 
     def _missing(self, spec: InputSpec, gap: Gap) -> MissingInput:
         age_s = float("inf") if gap.age_ns is None else gap.age_ns / NANOSECONDS

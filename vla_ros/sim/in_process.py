@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.checkpoint import load_checkpoint
-from vla_ros.contract import InputSpec, RobotContract
+from vla_ros.contract import GOAL_IMAGE, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Array, Command, ConfigError, Frame, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
 from vla_ros.inference import ChunkExecutor, PolicyRunner
 from vla_ros.safety import SafetyFilter
 from vla_ros.sim.cameras import CameraRig
 from vla_ros.sim.expert import Demonstrator
+from vla_ros.sim.goals import goal_snapshot
 from vla_ros.sim.metaworld_robot import GRIPPER_OPEN, STEP_NS, MetaWorldRobot
 
 START_NS = NANOSECONDS
@@ -29,8 +30,8 @@ START_NS = NANOSECONDS
 class Driver(Protocol):
     """Decides on commands."""
 
-    def begin_episode(self, seed: int) -> None:
-        """Forget the last episode."""
+    def begin_episode(self, robot: MetaWorldRobot) -> None:
+        """Forget the last episode; the robot is at the beginning of the next and is left there."""
 
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command | None:
         """Return the command for the tick, or None to stand still."""
@@ -56,6 +57,9 @@ class PolicyDriver:
         self._specs = [spec for spec in contract.inputs if spec.key in runner.input_keys]
         self._executor = ChunkExecutor(contract.action, contract.fps, chunk_mode)
         self._safety = SafetyFilter(contract)
+        wanted = contract.goal if GOAL_IMAGE in runner.input_keys else None
+        self._goal_camera = None if wanted is None else wanted.camera
+        self._goal: NDArray[np.uint8] | None = None
         for spec in self._specs:
             if spec.type not in _READERS:
                 raise ConfigError(
@@ -63,8 +67,10 @@ class PolicyDriver:
                     f"{', '.join(_READERS)}. Leave out --in-process."
                 )
 
-    def begin_episode(self, seed: int) -> None:  # noqa: ARG002 (a policy draws nothing from the start state)
-        """Forget frames, policy state, chunks and the last command."""
+    def begin_episode(self, robot: MetaWorldRobot) -> None:
+        """Forget frames, policy state, chunks and the last command; look at the goal, where the policy takes one."""
+        if self._goal_camera is not None:
+            self._goal = self._rig.render(goal_snapshot(robot, self._contract))[self._goal_camera]
         self._runner.reset()
         self._executor.clear()
         self._safety.reset()
@@ -85,6 +91,8 @@ class PolicyDriver:
         for spec in self._specs:
             parts.setdefault(spec.key, []).append(_READERS[spec.type](spec, robot, images))
         values = {key: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for key, arrays in parts.items()}
+        if self._goal is not None:
+            values[GOAL_IMAGE] = self._goal
         return Frame(stamp_ns, values, self._contract.instruction.default)
 
     def _position(self, frame: Frame) -> Array | None:
@@ -101,9 +109,9 @@ class ExpertDriver:
     def __init__(self, contract: RobotContract, demonstrator: Demonstrator) -> None:
         self._period_ns, self._demonstrator = NANOSECONDS // contract.fps, demonstrator
 
-    def begin_episode(self, seed: int) -> None:
+    def begin_episode(self, robot: MetaWorldRobot) -> None:
         """Forget the last episode."""
-        self._demonstrator.begin_episode(seed)
+        self._demonstrator.begin_episode(robot.seed)
 
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command:
         """Return what the expert wants."""
@@ -172,7 +180,7 @@ def _episode(
     robot: MetaWorldRobot, contract: RobotContract, driver: Driver, *, seed: int, number: int, time_limit_s: float
 ) -> EpisodeTrace:
     robot.reset(seed)
-    driver.begin_episode(seed)
+    driver.begin_episode(robot)
     trace = EpisodeTrace(seed, number, START_NS, START_NS)
     first = first_tick_at_or_after(START_NS, contract.fps)
     steps = NANOSECONDS // contract.fps // STEP_NS

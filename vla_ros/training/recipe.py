@@ -33,10 +33,13 @@ class DataOptions:
 
     Attributes:
         root: Dataset folder.
+        contract: Contract to train under in place of the dataset's own copy: one whose numbers mean the same, but with
+            other topics or limits, or with a goal. None takes the copy.
         validation_fraction: Share of the episodes kept for validation; 0 validates nothing.
     """
 
     root: str
+    contract: str | None = None
     validation_fraction: float = 0.1
 
     def __post_init__(self) -> None:
@@ -137,7 +140,7 @@ class Recipe:
         output: Folder of the run.
         dataset: Where the data is.
         policy: Architecture and options; `load_recipe` merges the options file into ``overrides``.
-        inputs: Feature keys that the policy sees.
+        inputs: Feature keys that the policy sees; ``goal.image`` where the contract says whose picture that is.
         normalisation: How features are normalised.
         epochs, steps: How long; exactly one of them.
         batch_size: Windows per step.

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 import yaml
 
-from vla_ros.checkpoint import save_checkpoint
-from vla_ros.contract import FeatureSpec, RobotContract
+from vla_ros.checkpoint import contract_differences, save_checkpoint
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, load_contract
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.datasets import EpisodeDataset, WindowSampler, split_episodes
@@ -201,20 +201,40 @@ def _check_output(output: Path, resume: bool, overwrite: bool) -> None:
 
 def _open_data(recipe: Recipe) -> _Data:
     dataset = EpisodeDataset(recipe.dataset.root)
-    contract = dataset.contract()
-    features = contract.features
+    contract = _contract(recipe, dataset)
+    features = contract.policy_features
     action = features.pop("action")
+    stored = {key: contract.goal.camera if contract.goal and key == GOAL_IMAGE else key for key in features}
     for index, key in enumerate(recipe.inputs):
-        if key not in features or key not in dataset.features:
-            known = [name for name in features if name in dataset.features]
+        if stored.get(key) not in dataset.features:
+            known = [name for name, source in stored.items() if source in dataset.features]
+            hint = nearest_name(key, known)
+            if key == GOAL_IMAGE and contract.goal is None:
+                hint = f" {contract.source} has no 'goal': add one, or name a contract that has in dataset.contract."
             raise ConfigError(
-                f"recipe: inputs[{index}] '{key}' is not an observation of {dataset.root}: {', '.join(known)}."
-                f"{nearest_name(key, known)}"
+                f"recipe: inputs[{index}] '{key}' is not an observation of {dataset.root}: {', '.join(known)}.{hint}"
             )
     training, validation = split_episodes(dataset.n_episodes, recipe.dataset.validation_fraction, recipe.seed)
     inputs = {key: features[key] for key in recipe.inputs}
     # of the training episodes only: validation must not leak into what the policy sees
-    return _Data(dataset, contract, inputs, action, dataset.statistics(training), training, validation)
+    statistics = dict(dataset.statistics(training))
+    if GOAL_IMAGE in inputs:
+        statistics[GOAL_IMAGE] = statistics[stored[GOAL_IMAGE]]  # a frame of that camera, normalised as its others
+    return _Data(dataset, contract, inputs, action, statistics, training, validation)
+
+
+def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
+    own = dataset.contract()
+    if recipe.dataset.contract is None:
+        return own
+    contract = load_contract(recipe.dataset.contract)
+    if contract.hash != own.hash:
+        differences = "; ".join(contract_differences(own, contract))
+        raise ConfigError(
+            f"recipe: dataset.contract {recipe.dataset.contract} gives numbers another meaning than those of "
+            f"{dataset.root} have: {differences}."
+        )
+    return contract
 
 
 def _build(recipe: Recipe, processors: Processors) -> Policy:
@@ -247,8 +267,16 @@ def _trainer(
     def windows(episodes: tuple[int, ...]) -> WindowSampler:
         config = policy.config
         steps, horizon = config.n_obs_steps, config.action_horizon
+        keys = [key for key in recipe.inputs if key != GOAL_IMAGE]
+        goal = data.contract.goal if GOAL_IMAGE in recipe.inputs else None
         return WindowSampler(
-            data.dataset, episodes, recipe.inputs, steps, horizon, past_action=config.needs_past_action
+            data.dataset,
+            episodes,
+            keys,
+            steps,
+            horizon,
+            past_action=config.needs_past_action,
+            goal_camera=None if goal is None else goal.camera,
         )
 
     validation = windows(data.validation) if data.validation else None

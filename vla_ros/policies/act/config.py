@@ -82,6 +82,12 @@ class ActConfig(RegressionConfig):
         return self.regression.tanh
 
     @property
+    def loss_summary(self) -> str:
+        """The regression's loss, with a CVAE also its divergence."""
+        divergence = f" + {self.kl_weight:g} × KL divergence of the latent" if self.cvae else ""
+        return f"{self.regression.loss_summary}{divergence}"
+
+    @property
     def head_widths(self) -> tuple[int, ...]:
         """Widths of the head's hidden layers, as the variant has them."""
         if self.head_dims is not None:

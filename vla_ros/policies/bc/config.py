@@ -64,6 +64,11 @@ class BcConfig(RegressionConfig):
         return self.tanh
 
     @property
+    def loss_summary(self) -> str:
+        """The regression's loss."""
+        return self.regression.loss_summary
+
+    @property
     def regression(self) -> ActionRegression:
         """How raw numbers become actions and a loss."""
         return ActionRegression(self, self.tanh, self.loss, self.magnitude_weighting)

@@ -14,7 +14,7 @@ class FlowArConfig(MultimodalConfig):
 
     Attributes:
         decode: Which decoder's actions are predicted.
-        flow_weight: Of the flow-matching loss; 0 trains the autoregressive decoder alone.
+        flow_weight: Of the loss of flow matching, or of diffusion; 0 trains the autoregressive decoder alone.
         autoregressive_weight: Of the cross-entropy; 0 trains the flow alone.
         bins: Values that an action number can take in the autoregressive decoder.
         bin_low, bin_high: Normalised actions at the first and the last bin; those beyond are clipped.
@@ -44,9 +44,19 @@ class FlowArConfig(MultimodalConfig):
             raise ConfigError(f"bin_low={self.bin_low:g} must be below bin_high={self.bin_high:g}.")
 
     @property
+    def loss_summary(self) -> str:
+        """Both decoders' losses with their weights, leaving out one of weight 0."""
+        weights = {
+            self.objective: self.flow_weight,
+            f"cross_entropy over {self.bins} bins": self.autoregressive_weight,
+        }
+        return " + ".join(f"{weight:g} × {name}" for name, weight in weights.items() if weight)
+
+    @property
     def bounded_actions(self) -> bool:
-        """Whether the bins reach no further than [−1, 1], and are used."""
-        return self.autoregressive_weight > 0.0 and self.bin_low >= -1.0 and self.bin_high <= 1.0
+        """Whether the bins reach no further than [−1, 1], or sampling clips to it, in a decoder that is used."""
+        binned = self.autoregressive_weight > 0.0 and self.bin_low >= -1.0 and self.bin_high <= 1.0
+        return binned or (self.flow_weight > 0.0 and super().bounded_actions)
 
     @property
     def action_bins(self) -> UniformBins:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vla_ros.networks import Context, EncodedContext, Segment, continue_context, encode_context, joint_attention
-from vla_ros.objectives import FlowDraw, cross_entropy, draw_flow
+from vla_ros.objectives import DiffusionDraw, FlowDraw, cross_entropy
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.flow_ar.action_tokens import ActionTokens
 from vla_ros.policies.flow_ar.config import FlowArConfig
@@ -31,7 +31,11 @@ class FlowArPolicy(FlowPolicy):
         self.action_tokens = ActionTokens(config.bins, self.n_tokens, config.prefix_expert.width)
 
     def joint(
-        self, context: Context, draw: FlowDraw | None, bins_BR: Tensor | None, token_valid_BR: Tensor | None = None
+        self,
+        context: Context,
+        draw: FlowDraw | DiffusionDraw | None,
+        bins_BR: Tensor | None,
+        token_valid_BR: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Run the context and one or both decoders in one pass, with no cache.
 
@@ -72,7 +76,7 @@ class FlowArPolicy(FlowPolicy):
         action_BHA, is_pad_BH = batch["action"], batch["action_is_pad"]
         draw = bins_BR = None
         if config.flow_weight:
-            draw = draw_flow(action_BHA, is_pad_BH, config.flow_samples, generator)
+            draw = self.draw(batch, generator)
         if config.autoregressive_weight:
             bins_BR = self.bins.encode(action_BHA.masked_fill(is_pad_BH[..., None], 0.0)).flatten(1)
         token_valid_BR = (~is_pad_BH).repeat_interleave(config.action_dim, dim=1)
@@ -82,8 +86,8 @@ class FlowArPolicy(FlowPolicy):
             velocity_BHA, logits_BRV = self._apart(context, draw, bins_BR, token_valid_BR)
         loss, terms = action_BHA.new_zeros(()), {}
         if draw is not None and velocity_BHA is not None:
-            terms["flow"] = draw.loss(velocity_BHA)
-            loss = loss + config.flow_weight * terms["flow"]
+            terms[self.loss_name] = draw.loss(velocity_BHA)
+            loss = loss + config.flow_weight * terms[self.loss_name]
         if bins_BR is not None and logits_BRV is not None:
             shape = action_BHA.shape
             terms["cross_entropy"] = cross_entropy(logits_BRV.view(*shape, -1), bins_BR.view(shape), is_pad_BH)
@@ -127,7 +131,7 @@ class FlowArPolicy(FlowPolicy):
         return torch.multinomial(source, 1, generator=generator).to(logits_BV.device)
 
     def _apart(
-        self, context: Context, draw: FlowDraw | None, bins_BR: Tensor | None, token_valid_BR: Tensor
+        self, context: Context, draw: FlowDraw | DiffusionDraw | None, bins_BR: Tensor | None, token_valid_BR: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
         """Run the decoders one after the other on one encoded context, which all draws of a sample share."""
         encoded = encode_context(context)

@@ -39,6 +39,7 @@ class GrpConfig(PolicyConfig):
     """
 
     text_kinds: ClassVar[tuple[str, ...]] = ("characters", "tokenizer", "encoder")
+    takes_goal_image: ClassVar[bool] = True
 
     n_obs_steps: int = 2
     text: TextSpec | None = field(default_factory=TextSpec)
@@ -74,6 +75,11 @@ class GrpConfig(PolicyConfig):
         return GOAL_KEY in self.inputs
 
     @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """The goal's picture, where words took its place in training now and then."""
+        return (GOAL_KEY,) if self.has_goal and self.text is not None and self.goal_dropout else ()
+
+    @property
     def camera_keys(self) -> tuple[str, ...]:
         """Keys of the cameras, in order, without the goal."""
         return tuple(key for key in self.image_keys if key != GOAL_KEY)
@@ -82,6 +88,11 @@ class GrpConfig(PolicyConfig):
     def vector_keys(self) -> tuple[str, ...]:
         """Keys of proprioception, in order."""
         return tuple(key for key, spec in self.inputs.items() if spec.kind == "vector")
+
+    @property
+    def loss_summary(self) -> str:
+        """The loss, with its bins if it has some."""
+        return self.loss if self.loss == "mse" else f"{self.loss} over {self.bins} bins"
 
     @property
     def bounded_actions(self) -> bool:

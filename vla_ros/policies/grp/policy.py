@@ -3,7 +3,6 @@
 Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, V bins, L tokens of the sequence, D their width.
 """
 
-from collections.abc import Collection
 from typing import ClassVar
 
 import torch
@@ -104,10 +103,6 @@ class GrpPolicy(Policy):
         self.check_observation(observation)
         output = self(observation, mask)
         return PolicyOutput(output if self.bins is None else self.bins.decode(output.argmax(dim=-1)))
-
-    def check_observation(self, observation: Batch, optional: Collection[str] = ()) -> None:
-        """Refuse an observation as `Policy.check_observation`; the goal image may be missing."""
-        super().check_observation(observation, {*optional, GOAL_KEY})
 
     def _embed(self, observation: Batch) -> tuple[Tensor, Tensor]:
         """Return the sequence with its positions, [B, L, D], and which tokens stand for something, bool [B, L]."""

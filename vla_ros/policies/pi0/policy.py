@@ -17,7 +17,6 @@ from vla_ros.networks import (
     joint_attention,
     token_positions,
 )
-from vla_ros.objectives import draw_flow
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.flow_policy import FlowPolicy
 from vla_ros.policies.pi0.config import Pi0Config
@@ -49,11 +48,11 @@ class Pi0Policy(FlowPolicy):
         return self.flow.velocity(outputs[-1])
 
     def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
-        """Return the flow-matching loss; what it is asked about is drawn from `generator`."""
+        """Return the loss of the config's objective; what it is asked about is drawn from `generator`."""
         self.check_observation(batch)
         context = self.embed_training_context(batch, generator)
         draws = self.config.flow_samples
-        draw = draw_flow(batch["action"], batch["action_is_pad"], draws, generator)
+        draw = self.draw(batch, generator)
         valid_BH = ~draw.is_pad_BH
         if draws == 1:
             velocity_BHA = self.joint_velocity(context, draw.noised_BHA, draw.time_B, valid_BH)
@@ -61,7 +60,7 @@ class Pi0Policy(FlowPolicy):
             encoded = encode_context(context).repeated(draws)
             velocity_BHA = self.velocity(draw.noised_BHA, draw.time_B, encoded, valid_BH)
         loss = draw.loss(velocity_BHA)
-        return LossOutput(loss, {"flow": loss.detach()})
+        return LossOutput(loss, {self.loss_name: loss.detach()})
 
     @torch.no_grad()
     def predict_action_chunk(

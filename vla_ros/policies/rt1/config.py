@@ -70,6 +70,11 @@ class Rt1Config(PolicyConfig):
         self._check_numbers()
 
     @property
+    def loss_summary(self) -> str:
+        """The loss and its classes."""
+        return f"cross_entropy over {self.bins} bins"
+
+    @property
     def bounded_actions(self) -> bool:
         """Whether predictions lie in [-1, 1]; with ranges or categories of its own, the config says where they lie."""
         return not self.ranges and not self.categories
