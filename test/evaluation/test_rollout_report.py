@@ -78,6 +78,16 @@ def test_observations_outside_the_clock_seen_are_left_out() -> None:
 def test_in_lock_step_nothing_is_timed() -> None:
     result = report([make_trace()], lock_step=True)
     assert (result.control_rate_hz, result.tick_jitter_ms, result.latency_ms, result.real_time_factor) == (None,) * 4
+    assert result.inference_ms is None
+
+
+def test_inference_in_process_is_timed_even_in_lock_step() -> None:
+    first, second = make_trace(), make_trace()
+    first.inference_ns, second.inference_ns = [2 * MS, 4 * MS], [6 * MS]
+    result = report([first, second], lock_step=True)
+    assert result.inference_ms is not None
+    assert result.inference_ms["p50"] == pytest.approx(4.0)
+    assert any(name == "inference" and "p50 4.0 ms" in text for name, text in table_rows(result))
     assert "lock-step" in dict(table_rows(result))["timing"]
 
 

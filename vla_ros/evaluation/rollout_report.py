@@ -28,6 +28,10 @@ DEFINITIONS = {
     "chunk_latency_ms": (
         "from the same moment until the action chunk arrived; it is published with the first command taken from it"
     ),
+    "inference_ms": (
+        "in process only: one prediction, from a frame that was observed to the chunk in the robot's units, processors "
+        "included, on the device the policy runs on"
+    ),
     "tick_jitter_ms": "wall time between commands minus the control period: std, and percentiles of its magnitude",
     "control_rate_hz": "commands decided on an observation per second of wall time, within episodes",
     "real_time_factor": "simulated time over wall time, within episodes",
@@ -69,6 +73,7 @@ class EpisodeTrace:
         ticks: Control periods.
         commands: In order of arrival.
         chunks: (receive_ns, observation_ns) of every action chunk.
+        inference_ns: Wall time of every prediction, where the policy ran in the client's own process.
         clock: (robot time, wall time) of every `/clock` message, ascending.
         images: Camera key → (robot time, uint8 [h, w, 3] RGB) of every image, where they were recorded.
         note: Why the policy was not commanding, in its own words, when it last said so.
@@ -84,6 +89,7 @@ class EpisodeTrace:
     ticks: int = 0
     commands: list[CommandRecord] = field(default_factory=list)
     chunks: list[tuple[int, int]] = field(default_factory=list)
+    inference_ns: list[int] = field(default_factory=list)
     clock: list[tuple[int, int]] = field(default_factory=list)
     images: dict[str, list[tuple[int, NDArray[Any]]]] = field(default_factory=dict)
     note: str = ""
@@ -124,7 +130,7 @@ class EpisodeTrace:
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What ``result.json`` holds, field by field. Times in ms are None in lock-step."""
+    """What ``result.json`` holds, field by field. Times in ms are None in lock-step, but for inference in process."""
 
     robot: str
     task: str
@@ -141,6 +147,7 @@ class RolloutResult:
     tick_jitter_ms: dict[str, float] | None
     latency_ms: dict[str, float] | None
     chunk_latency_ms: dict[str, float] | None
+    inference_ms: dict[str, float] | None
     halted_fraction: float
     episode_results: tuple[dict[str, Any], ...]
     hardware: dict[str, Any]
@@ -196,6 +203,7 @@ def summarise(
         tick_jitter_ms=timed(tick_jitter_ms(received, NANOSECONDS // control_rate_hz)),
         latency_ms=timed(percentiles([ms for trace in traces for ms in trace.command_latencies_ms()])),
         chunk_latency_ms=timed(percentiles([ms for trace in traces for ms in trace.chunk_latencies_ms()])),
+        inference_ms=percentiles([ns / 1e6 for trace in traces for ns in trace.inference_ns]),
         halted_fraction=sum(t.halted_ticks for t in traces) / max(1, sum(t.ticks for t in traces)),
         episode_results=tuple(_episode_row(trace) for trace in traces),
         hardware=hardware(),
@@ -214,8 +222,10 @@ def table_rows(result: RolloutResult) -> list[tuple[str, str]]:
         ("success", f"{share}   (95 % interval {low:.0%} to {high:.0%})"),
         ("time to success", "none succeeded" if seconds is None else f"{seconds:.1f} s of robot time, mean"),
     ]
+    if result.inference_ms is not None:
+        rows.append(("inference", ", ".join(f"{name} {value:.1f} ms" for name, value in result.inference_ms.items())))
     if result.lock_step:
-        return [*rows, ("timing", "not measured: in lock-step the robot waits for the policy")]
+        return [*rows, ("timing", "of commands not measured: in lock-step the robot waits for the policy")]
     rate, jitter = result.control_rate_hz, result.tick_jitter_ms
     rows.append(("control rate", "no commands" if rate is None else f"{rate:.2f} Hz of {result.target_rate_hz:g} Hz"))
     if jitter is not None:

@@ -18,7 +18,7 @@ def check_patch_size(image_size: tuple[int, int], patch_size: int) -> None:
     if height % patch_size or width % patch_size:
         raise ConfigError(
             f"patch_size={patch_size} does not divide the image of {height}×{width} pixels; "
-            "choose another, or resize images with normalisation.image_size."
+            "choose another, or resize images with normalisation.image_size (describe: --image-size)."
         )
 
 

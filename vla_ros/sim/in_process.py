@@ -4,6 +4,7 @@ What a policy can do at best, to hold against what it does behind topics; and th
 The policy's half is the node's own: runner, chunk executor, safety filter.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from types import SimpleNamespace
@@ -28,7 +29,13 @@ START_NS = NANOSECONDS
 
 
 class Driver(Protocol):
-    """Decides on commands."""
+    """Decides on commands.
+
+    Attributes:
+        inference_ns: Wall time of every prediction of the episode; stays empty where none is made.
+    """
+
+    inference_ns: list[int]
 
     def begin_episode(self, robot: MetaWorldRobot) -> None:
         """Forget the last episode; the robot is at the beginning of the next and is left there."""
@@ -60,6 +67,7 @@ class PolicyDriver:
         wanted = contract.goal if GOAL_IMAGE in runner.input_keys else None
         self._goal_camera = None if wanted is None else wanted.camera
         self._goal: NDArray[np.uint8] | None = None
+        self.inference_ns: list[int] = []
         for spec in self._specs:
             if spec.type not in _READERS:
                 raise ConfigError(
@@ -74,12 +82,16 @@ class PolicyDriver:
         self._runner.reset()
         self._executor.clear()
         self._safety.reset()
+        self.inference_ns = []
 
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command | None:
         """Observe, predict, and return what passes the safety filter."""
         frame = self._frame(robot, stamp_ns)
         self._runner.observe(frame)
-        self._executor.submit(self._runner.predict())
+        begin_ns = time.perf_counter_ns()
+        chunk = self._runner.predict()
+        self.inference_ns.append(time.perf_counter_ns() - begin_ns)
+        self._executor.submit(chunk)
         execution = self._executor.command_at(stamp_ns)
         if execution.command is None:
             return None
@@ -108,6 +120,7 @@ class ExpertDriver:
 
     def __init__(self, contract: RobotContract, demonstrator: Demonstrator) -> None:
         self._period_ns, self._demonstrator = NANOSECONDS // contract.fps, demonstrator
+        self.inference_ns: list[int] = []
 
     def begin_episode(self, robot: MetaWorldRobot) -> None:
         """Forget the last episode."""
@@ -201,6 +214,7 @@ def _episode(
             trace.commands.append(CommandRecord(0, stamp_ns, command.observation_stamp_ns, command.action))
         _move(robot, velocity, gripper, steps)
         trace.reward += robot.reward
+    trace.inference_ns = list(driver.inference_ns)
     return trace
 
 
