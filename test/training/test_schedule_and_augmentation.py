@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.training.augmentation import augment, jitter, random_shift
+from vla_ros.contract import FeatureSpec
+from vla_ros.data_types import ConfigError
+from vla_ros.processors import ProcessorOptions, Processors
+from vla_ros.training.augmentation import augment, drop_vectors, jitter, random_shift
 from vla_ros.training.optimisation import WeightAverage, build_optimiser
 from vla_ros.training.recipe import AugmentationOptions, OptimiserOptions, ScheduleOptions
 from vla_ros.training.schedule import Schedule
@@ -80,19 +83,61 @@ def test_jitter_stays_in_bytes_and_changes_frames_of_a_window_alike():
     assert len({int(window[0, 0, 0, 0]) for window in after}) > 1
 
 
+STATE, IMAGE = (
+    FeatureSpec("state", "vector", (3,), "float32", ("x", "y", "z")),
+    FeatureSpec("image", "image", (12, 10, 3), "uint8", ()),
+)
+
+
+def processors() -> Processors:
+    statistics = {"mean": [1.0, 2.0, 3.0], "std": [1.0, 0.5, 2.0], "min": [0.0] * 3, "max": [9.0] * 3}
+    action = FeatureSpec("action", "action", (3,), "float32", ("dx", "dy", "dz"))
+    options = ProcessorOptions(images="identity", vectors="mean_std", action="min_max")
+    return Processors({"image": IMAGE, "state": STATE}, action, options, {"state": statistics, "action": statistics})
+
+
+def raw_batch(size: int = 4) -> dict[str, np.ndarray]:
+    state = np.random.default_rng(1).normal(size=(size, 2, 3)).astype(np.float32)
+    return {"image": images(size), "state": state, "action": np.ones((size, 4, 3), np.float32)}
+
+
 def test_augmentation_leaves_its_input_and_other_keys_alone():
-    raw = {"image": images(), "state": np.ones(3)}
-    copy = raw["image"].copy()
-    changed = augment(raw, ["image"], AugmentationOptions(random_shift=2, brightness=0.2, contrast=0.2), seeded())
-    assert (raw["image"] == copy).all()
-    assert changed["state"] is raw["state"]
-    assert not (changed["image"] == copy).all()
+    raw = raw_batch()
+    copies = {key: values.copy() for key, values in raw.items()}
+    options = AugmentationOptions(random_shift=2, brightness=0.2, contrast=0.2, vector_dropout=0.5)
+    changed = augment(raw, processors(), options, seeded())
+    assert all((raw[key] == copy).all() for key, copy in copies.items())
+    assert changed["action"] is raw["action"]
+    assert not (changed["image"] == copies["image"]).all()
 
 
 def test_equal_generators_augment_equally():
-    options = AugmentationOptions(random_shift=2, brightness=0.2)
-    first, second = (augment({"image": images()}, ["image"], options, seeded(3))["image"] for _ in range(2))
-    assert (first == second).all()
+    options = AugmentationOptions(random_shift=2, brightness=0.2, vector_dropout=0.5)
+    first, second = (augment(raw_batch(), processors(), options, seeded(3)) for _ in range(2))
+    assert all((first[key] == second[key]).all() for key in first)
+
+
+def test_dropped_vectors_are_nothing_to_the_policy_and_the_others_stay():
+    raw, normalise = raw_batch(1000), processors()
+    changed = augment(raw, normalise, AugmentationOptions(vector_dropout=0.25), seeded())
+    assert changed["state"].dtype == np.float32
+    assert (changed["image"] == raw["image"]).all()
+    seen = normalise.observation(changed)["state"]
+    dropped = (seen == 0).flatten(1).all(dim=1).numpy()  # the mean, normalised; whole windows, never one frame
+    assert 0.2 < dropped.mean() < 0.3  # binomial: 0.25 with a standard deviation of 0.014
+    assert (changed["state"][~dropped] == raw["state"][~dropped]).all()
+
+
+def test_all_vectors_of_a_window_are_dropped_together():
+    raw = {"a": np.ones((200, 2, 3), np.float32), "b": np.ones((200, 2, 5), np.float32)}
+    changed = drop_vectors(raw, {"a": np.zeros(3), "b": np.zeros(5)}, 0.5, seeded())
+    assert ((changed["a"][:, 0, 0] == 0) == (changed["b"][:, 1, 4] == 0)).all()
+    assert {0.0, 1.0} == set(np.unique(changed["a"]))
+
+
+def test_a_policy_that_never_sees_vectors_is_refused():
+    with pytest.raises(ConfigError, match="vector_dropout=1 must be below 1"):
+        AugmentationOptions(vector_dropout=1.0)
 
 
 def test_adamw_decays_matrices_only():

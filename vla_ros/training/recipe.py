@@ -116,20 +116,32 @@ class ScheduleOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """Random changes to training images, the same for all frames of a window.
+    """Random changes to training observations, the same for all frames of a window.
 
     Attributes:
         random_shift: Largest shift in pixels along each axis; edges are repeated.
         brightness: Largest change, as a share of full scale.
         contrast: Largest change of the spread around each image's mean, as a share.
+        vector_dropout: Share of windows whose vectors (proprioception and the like) are all replaced by their means, so
+            that a policy cannot do without its pictures. A demonstration's positions alone give away where it is
+            heading, and a policy that reads only them does not know where to go when it starts (causal confusion: de
+            Haan et al., NeurIPS 2019, arXiv:1905.11979).
     """
 
     random_shift: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
+    vector_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least(self, ("random_shift", "brightness", "contrast"), 0)
+        _at_least(self, ("random_shift", "brightness", "contrast", "vector_dropout"), 0)
+        if self.vector_dropout >= 1.0:
+            raise ConfigError(f"vector_dropout={self.vector_dropout:g} must be below 1.")
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether any change is asked for."""
+        return any((self.random_shift, self.brightness, self.contrast, self.vector_dropout))
 
 
 @dataclass(frozen=True, kw_only=True)

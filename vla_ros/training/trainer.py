@@ -125,9 +125,8 @@ class Trainer:
             group["lr"] = self._lr()
         raw = self.training.batch(indices)
         options = self.recipe.augmentation
-        if options.random_shift or options.brightness or options.contrast:
-            images = [key for key, spec in self.processors.inputs.items() if spec.kind == "image"]
-            raw = augment(raw, images, options, self._generator("augmentation", self.step, "cpu"))
+        if options.changes_anything:
+            raw = augment(raw, self.processors, options, self._generator("augmentation", self.step, "cpu"))
         batch = self.processors.batch(raw)
         with self._autocast():
             output = self.policy.compute_loss(batch, self._generator("sampling", self.step))
