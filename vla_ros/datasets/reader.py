@@ -1,5 +1,6 @@
 """Opens a LeRobotDataset v3.0 and gives its episodes as arrays. Reads only; strict about what it finds."""
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,15 @@ class EpisodeDataset:
         """Hash of that contract, empty when there is none."""
         path = self.root / layout.CONTRACT_HASH_PATH
         return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+    def fingerprint(self) -> str:
+        """Return 16 digits over its tables and statistics, which no change of its data leaves alone."""
+        digest = hashlib.sha256()
+        for path in sorted((self.root / "meta").rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(self.root)}:{path.stat().st_size}:".encode())
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
 
     def contract(self) -> RobotContract:
         """Return the contract that the dataset was made with.

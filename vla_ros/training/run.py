@@ -9,7 +9,6 @@ A run's folder::
     resume.pt          weights, optimiser and position, for continuing an interrupted run
 """
 
-import hashlib
 import pickle
 import time
 from collections.abc import Iterator, Mapping
@@ -100,7 +99,7 @@ class _Data:
     def summary(self) -> dict[str, Any]:
         return {
             "name": self.dataset.root.name,
-            "fingerprint": _fingerprint(self.dataset.root),
+            "fingerprint": self.dataset.fingerprint(),
             "training_episodes": len(self.training),
             "validation_episodes": len(self.validation),
             "frames": sum(self.dataset.lengths),
@@ -315,16 +314,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as reason:
         raise ConfigError(f"recipe: device '{name}' cannot be used: {str(reason).splitlines()[0]}") from reason
     return device
-
-
-def _fingerprint(root: Path) -> str:
-    """Return 16 digits over the dataset's tables and statistics, which no change of its data leaves alone."""
-    digest = hashlib.sha256()
-    for path in sorted((root / "meta").rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(root)}:{path.stat().st_size}:".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _changed_fields(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
