@@ -245,7 +245,7 @@ def test_the_longest_name_that_an_options_file_begins_with_wins(monkeypatch):
 
 def test_a_name_alone_takes_the_defaults_and_a_file_its_options(sawyer):
     assert find_policy("pi0").options == {}
-    assert find_policy("pi0_small").options["text_length"] == 0
+    assert find_policy("pi0_small").options["text"] is None
     described = describe_policy(find_policy("grp_small"), sawyer)
     config = {field["name"]: field for field in described["config"]}
     assert (config["depth"]["value"], config["depth"]["default"], config["depth"]["from"]) == (3, 4, "options")
@@ -268,8 +268,8 @@ def test_an_instruction_is_an_input_where_the_policy_reads_it(sawyer, name, take
     assert {entry["key"]: entry["shape"] for entry in entries} == tensors
 
 
-def test_pi0_with_room_for_text_reads_an_instruction(sawyer):
-    described = describe_policy(with_options("pi0_small", text_length=7, vocabulary_size=11, flow_steps=1), sawyer)
+def test_pi0_with_a_text_reads_an_instruction(sawyer):
+    described = describe_policy(with_options("pi0_small", text={"kind": "characters"}, flow_steps=1), sawyer)
     assert described["goals"]["takes"] == ["instruction"]
     assert described["goals"]["can_take"] == {"instruction": ["tokenizer", "characters"], "goal_image": True}
 
@@ -288,7 +288,7 @@ def test_the_loss_is_told_as_the_options_make_it(sawyer):
     assert objective("bc_spherical_small", magnitude_weighting=False) == "smooth_l1 of length and direction"
     assert objective("act_cvae_small") == "l1 + 10 × KL divergence of the latent"
     assert objective("grp_small") == "mse"
-    assert objective("grp_small", loss="cross_entropy", bins=9) == "cross_entropy over 9 bins"
+    assert objective("grp_small", objective="cross_entropy", bins=9) == "cross_entropy over 9 bins"
     assert objective("flow_ar_small") == "1 × flow_matching + 0.1 × cross_entropy over 256 bins"
     assert objective("flow_ar_small", autoregressive_weight=0.0) == "1 × flow_matching"
 

@@ -25,7 +25,13 @@ ACTION = FeatureSpec("action", "action", (4,), "float32", ("dx", "dy", "dz", "gr
 VARIANTS: dict[str, dict[str, object]] = {
     "published": {},
     "keypoints": {"pooling": "spatial_softmax", "action_horizon": 8, "magnitude_names": ["dx", "dy", "dz"]},
-    "history": {"n_obs_steps": 2, "share_encoder": True, "tanh": False, "loss": "mse", "magnitude_weighting": False},
+    "history": {
+        "n_obs_steps": 2,
+        "share_encoder": True,
+        "tanh": False,
+        "objective": "mse",
+        "magnitude_weighting": False,
+    },
     "gru": {"n_obs_steps": 3, "gru_hidden_dim": 16, "share_encoder": True},
     "spherical": {"coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"], "action_horizon": 8},
     "resnet": {"backbone": "resnet_small", "pooling": "spatial_softmax", "share_encoder": True},

@@ -29,8 +29,7 @@ OPTIONS = {
     "attention": {"depth": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8},
     "prefix_expert": {"width": 24, "mlp_dim": 32},
     "action_expert": {"width": 16, "mlp_dim": 20},
-    "text_length": 6,
-    "vocabulary_size": 40,
+    "text": {"kind": "tokenizer", "source": "nowhere", "length": 6, "vocabulary_size": 40},
 }
 
 

@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "published": {},
     "encoder": {"text": {"kind": "encoder", "source": "t5-small", "width": 8, "length": 12}},
     "keypoints": {"stem": "keypoints", "stem_tokens": 2, "n_obs_steps": 1},
-    "bins": {"loss": "cross_entropy", "bins": 16},
+    "bins": {"objective": "cross_entropy", "bins": 16},
 }
 
 

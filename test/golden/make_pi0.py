@@ -33,11 +33,10 @@ COMMON = {
 VARIANTS: dict[str, dict[str, object]] = {
     "patches": {
         "vision": {"kind": "vit", "patch_size": 8, "width": 12, "depth": 2, "n_heads": 2, "mlp_dim": 16},
-        "text_length": 6,
-        "vocabulary_size": 40,
+        "text": {"kind": "tokenizer", "source": "nowhere", "length": 6, "vocabulary_size": 40},
         "n_obs_steps": 2,
     },
-    "keypoints": {"vision": {"kind": "keypoints", "share": False, "n_tokens": 3}, "text_length": 0},
+    "keypoints": {"vision": {"kind": "keypoints", "share": False, "n_tokens": 3}, "text": None},
 }
 
 

@@ -37,7 +37,7 @@ VARIANTS = {
     "walkthrough": {"n_obs_steps": 3, "head_dims": [32]},
     "spherical": {"coordinates": "spherical", "magnitude_names": MOTION, "head_dims": [32]},
     "cvae": {"cvae": True},
-    "cvae_shared": {"cvae": True, "share_encoder": True, "tanh": True, "magnitude_weighting": True, "loss": "mse"},
+    "cvae_shared": {"cvae": True, "share_encoder": True, "tanh": True, "magnitude_weighting": True, "objective": "mse"},
 }
 
 
@@ -331,7 +331,7 @@ def test_given_weights_are_read_into_every_camera(tmp_path, cvae):
         ({"latent_dim": 0}, r"latent_dim=0 must be at least 1"),
         ({"dropout": 1.0}, r"dropout=1 must be at least 0 and below 1"),
         ({"head_dims": [0]}, r"head_dims=\[0\] must all be at least 1"),
-        ({"loss": "l3"}, r"loss 'l3' is not one of"),
+        ({"objective": "l3"}, r"objective 'l3' is not one of"),
         ({"chunk_size": 8}, r"chunk_size is not a field here"),
         ({"cvae": True, "coordinates": "spherical", "magnitude_names": MOTION}, r"set tanh to true"),
     ],

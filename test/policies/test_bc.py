@@ -131,7 +131,7 @@ def test_gripper_is_left_out_of_the_magnitude_when_motion_is_named():
 def test_one_batch_is_overfitted(loss):
     torch.manual_seed(0)
     built = policy(
-        image(FRONT, 24, 24), vector(STATE, 3), loss=loss, dropout=0.0, pooling="spatial_softmax", action_horizon=2
+        image(FRONT, 24, 24), vector(STATE, 3), objective=loss, dropout=0.0, pooling="spatial_softmax", action_horizon=2
     )
     values = batch(built, size=4)
     values["action"] *= 0.8

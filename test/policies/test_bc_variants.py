@@ -313,7 +313,7 @@ def test_loss_of_a_memory_is_the_mean_over_the_frames_as_predicted_one_by_one():
         window = {key: torch.cat([value[:, : frame + 1]] * 5, dim=1)[:, -5:] for key, value in seen.items()}
         window["is_pad"] = torch.arange(5).expand(2, 5) < 4 - frame
         chunk = {key: value.unflatten(0, (2, 5))[:, frame] for key, value in every.items()}
-        expected.append(built.config.regression.loss_of(built._raw(window)[0], chunk).loss)
+        expected.append(built.config.action_objective.loss_of(built._raw(window)[0], chunk).loss)
     torch.testing.assert_close(built.compute_loss(batch).loss, torch.stack(expected).mean())
 
 

@@ -20,8 +20,7 @@ TINY = {
     "attention": {"depth": 2, "n_heads": 4, "n_kv_heads": 1, "head_dim": 8},
     "prefix_expert": {"width": 24, "mlp_dim": 32},
     "action_expert": {"width": 16, "mlp_dim": 20},
-    "text_length": 4,
-    "vocabulary_size": 30,
+    "text": {"kind": "tokenizer", "source": "nowhere", "length": 4, "vocabulary_size": 30},
 }
 ACTION = FeatureSpec("action", "action", (2,), "float32", ("dx", "dy"))
 
@@ -359,7 +358,7 @@ def test_saved_and_loaded_it_predicts_identically(tmp_path, options):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["flow_matching", "diffusion"])
 def test_both_decoders_overfit_one_batch(objective):
-    built = policy(image(FRONT), vector(), objective=objective, flow_samples=8, text_length=0)
+    built = policy(image(FRONT), vector(), objective=objective, flow_samples=8, text=None)
     batch = make_example_batch(built.config, batch_size=3)
     optimiser, noise = torch.optim.Adam(built.parameters(), lr=1e-2), seed(1)
     untrained = (predicted(built, batch) - batch["action"]).abs().mean()

@@ -248,7 +248,7 @@ def test_samples_of_a_batch_do_not_see_each_other():
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_padded_steps_change_no_loss(loss):
-    built = policy(image(FRONT), action_horizon=4, loss=loss, bins=16)
+    built = policy(image(FRONT), action_horizon=4, objective=loss, bins=16)
     batch = make_example_batch(built.config)
     batch["action_is_pad"][:, 2:] = True
     reference = built.compute_loss(batch).loss
@@ -287,7 +287,7 @@ def test_a_lone_goal_is_never_dropped():
 
 
 def test_binned_actions_are_centres_of_bins():
-    built = policy(image(FRONT), loss="cross_entropy", bins=5, action_horizon=3)
+    built = policy(image(FRONT), objective="cross_entropy", bins=5, action_horizon=3)
     actions = predicted(built, make_example_batch(built.config))
     assert actions.shape == (2, 3, 4)
     assert torch.equal(actions * 2, (actions * 2).round())
@@ -298,7 +298,7 @@ def test_binned_actions_are_centres_of_bins():
     "options",
     [
         {},
-        {"loss": "cross_entropy", "bins": 16, "action_horizon": 2},
+        {"objective": "cross_entropy", "bins": 16, "action_horizon": 2},
         {"stem": "keypoints", "action_horizon": 2},
         {"text": {"kind": "encoder", "source": "t5-small", "width": 8}},
     ],

@@ -15,14 +15,19 @@ from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 
 FRONT, WRIST, STATE, GOAL = "observation.images.front", "observation.images.wrist", "observation.state", "goal.image"
+
+
+def words(length):
+    return {"kind": "tokenizer", "source": "nowhere", "length": length, "vocabulary_size": 30}
+
+
 TINY = {
     "action_horizon": 3,
     "vision": {"kind": "vit", "patch_size": 8, "width": 12, "depth": 1, "n_heads": 2, "mlp_dim": 16},
     "attention": {"depth": 2, "n_heads": 4, "n_kv_heads": 1, "head_dim": 8},
     "prefix_expert": {"width": 24, "mlp_dim": 32},
     "action_expert": {"width": 16, "mlp_dim": 20},
-    "text_length": 4,
-    "vocabulary_size": 30,
+    "text": words(4),
 }
 OBJECTIVES = ["flow_matching", "diffusion"]
 
@@ -79,7 +84,7 @@ def recorded(monkeypatch, module, name):
 
 def test_the_mask_is_the_documents_nine_by_nine(monkeypatch):
     # two image tokens (one per camera), two text tokens, two frames of proprioception, three actions
-    built = policy(text_length=2, n_obs_steps=1)
+    built = policy(text=words(2), n_obs_steps=1)
     calls = recorded(monkeypatch, policy_module, "joint_attention")
     batch = make_example_batch(built.config, batch_size=1)
     batch["task_mask"] = torch.ones(1, 2, dtype=torch.bool)
@@ -338,7 +343,7 @@ def test_what_stands_in_padded_text_and_frames_never_changes_an_output():
 
 
 def test_longer_padding_never_changes_an_output():
-    short, long = policy(text_length=4), policy(text_length=9)
+    short, long = policy(text=words(4)), policy(text=words(9))
     long.load_state_dict(short.state_dict())
     batch = make_example_batch(short.config)
     padded = {**batch, "task_tokens": torch.full((2, 9), 7), "task_mask": torch.zeros(2, 9, dtype=torch.bool)}
@@ -399,7 +404,7 @@ def test_missing_text_is_one_sentence_that_names_it():
     built = policy()
     batch = make_example_batch(built.config)
     del batch["task_mask"]
-    with pytest.raises(ObservationError, match="lacks task_mask, which text_length=4 needs"):
+    with pytest.raises(ObservationError, match="lacks task_mask, which text of kind 'tokenizer' becomes"):
         predicted(built, batch)
 
 
@@ -448,9 +453,9 @@ def test_clipped_diffusion_needs_actions_normalised_to_where_it_clips():
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-@pytest.mark.parametrize("text_length", [0, 4])
-def test_predictions_have_the_shape_of_a_chunk(frames, text_length):
-    built = policy(n_obs_steps=frames, text_length=text_length)
+@pytest.mark.parametrize("text", [None, words(4)], ids=["no_text", "text"])
+def test_predictions_have_the_shape_of_a_chunk(frames, text):
+    built = policy(n_obs_steps=frames, text=text)
     output = built.eval().predict_action_chunk(make_example_batch(built.config))
     assert output.actions.shape == (2, 3, 4)
     assert output.state is None
@@ -500,9 +505,7 @@ def test_the_objective_changes_no_weight():
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", [1.0, 4.0])
 def test_with_diffusion_it_overfits_one_batch(clip):
-    built = policy(
-        image(FRONT, 16), vector(), objective="diffusion", diffusion_clip=clip, flow_samples=32, text_length=0
-    )
+    built = policy(image(FRONT, 16), vector(), objective="diffusion", diffusion_clip=clip, flow_samples=32, text=None)
     batch = make_example_batch(built.config, batch_size=3)
     optimiser, noise = torch.optim.Adam(built.parameters(), lr=1e-2), seed(1)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 300)
@@ -522,7 +525,7 @@ def test_with_diffusion_it_overfits_one_batch(clip):
     ids=["patches", "keypoints"],
 )
 def test_it_overfits_one_batch(vision):
-    built = policy(image(FRONT, 16), vector(), vision=vision, flow_samples=8, text_length=0)
+    built = policy(image(FRONT, 16), vector(), vision=vision, flow_samples=8, text=None)
     batch = make_example_batch(built.config, batch_size=3)
     optimiser, noise = torch.optim.Adam(built.parameters(), lr=1e-2), seed(1)
     untrained = (predicted(built, batch) - batch["action"]).abs().mean()

@@ -259,8 +259,15 @@ def test_actions_are_values_of_their_ranges_and_categories():
     assert (actions[..., 0] == 2.0).all()
     assert (actions[..., 1:10] == 1.0).all()
     assert torch.isin(actions[..., 10], torch.tensor([0.0, 1.0, 2.0])).all()
-    assert not built.config.bounded_actions
+
+
+def test_numbers_without_a_range_of_their_own_must_be_normalised_to_that_of_the_bins():
     assert policy().config.bounded_actions
+    assert policy(action_dim=11, ranges={"x": (-0.5, 2.0)}).config.bounded_actions
+    all_ranges = dict.fromkeys(policy(action_dim=11).config.action.names, (-3.0, 3.0))
+    mode = all_ranges.popitem()[0]
+    built = policy(action_dim=11, ranges=all_ranges, categories={mode: (0.0, 1.0)})
+    assert not built.config.bounded_actions
 
 
 def test_padded_steps_change_no_loss():

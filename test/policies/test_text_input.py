@@ -1,15 +1,18 @@
 import pytest
 import torch
 
-from vla_ros.contract import FeatureSpec
+from vla_ros.contract import FeatureSpec, load_yaml
 from vla_ros.data_types import ConfigError, ObservationError
+from vla_ros.data_types.resources import resource_path
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
+from vla_ros.policies.multimodal import PALIGEMMA_TEXT
 from vla_ros.policies.text_input import sentence_vectors, text_sequence
-from vla_ros.processors import TextProcessor, TextSpec
+from vla_ros.processors import TextProcessor, TextSpec, text_models
 
 FRONT = "observation.images.front"
 INPUTS = {FRONT: FeatureSpec(FRONT, "image", (16, 16, 3), "uint8", ("height", "width", "channels"))}
+LARGE = {FRONT: FeatureSpec(FRONT, "image", (224, 224, 3), "uint8", ("height", "width", "channels"))}
 ACTION = FeatureSpec("action", "action", (2,), "float32", ("dx", "dy"))
 PI0 = {
     "vision": {"kind": "vit", "patch_size": 8, "width": 12, "depth": 1, "n_heads": 2, "mlp_dim": 16},
@@ -17,8 +20,6 @@ PI0 = {
     "prefix_expert": {"width": 16, "mlp_dim": 16},
     "action_expert": {"width": 8, "mlp_dim": 16},
     "action_horizon": 2,
-    "text_length": 12,
-    "vocabulary_size": 90,
 }
 KINDS = [
     TextSpec(),
@@ -42,13 +43,27 @@ def test_a_flow_policy_reads_what_the_text_processor_makes():
     assert not torch.equal(*actions)
 
 
-def test_a_text_of_another_size_than_the_policys_is_refused():
-    with pytest.raises(ConfigError, match="text: 9 of 90 tokens, but text_length=12 and vocabulary_size=90"):
-        build(text={"kind": "characters", "length": 9})
-    with pytest.raises(
-        ConfigError, match="text: kind 'sentence_embedding', but this policy reads text of kind tokenizer or"
-    ):
+@pytest.mark.parametrize("text", [{"kind": "characters", "length": 9}, KINDS[1], None])
+def test_a_flow_policys_text_comes_back_from_its_config_as_a_checkpoint_has_it(text):
+    config = build(text=text).config
+    assert config.reads_instruction == (text is not None)
+    assert build_policy("pi0", config.to_dict()).config == config
+
+
+def test_a_kind_of_text_that_has_no_tokens_is_refused():
+    with pytest.raises(ConfigError, match="but this policy reads text of kind tokenizer or characters"):
         build(text={"kind": "sentence_embedding"})
+
+
+@pytest.mark.parametrize("name", ["pi0", "flow_ar"])
+def test_the_published_sizes_say_how_the_instruction_is_read_and_load_no_tokenizer_to_be_built(monkeypatch, name):
+    monkeypatch.setitem(text_models.MODELS, "tokenizer", lambda spec: pytest.fail(f"{spec.source} was loaded"))
+    options = load_yaml(resource_path(f"config/policies/{name}.yaml"), ConfigError)
+    with torch.device("meta"):
+        built, default = (build_policy(name, {"inputs": LARGE, "action": ACTION, **given}) for given in (options, {}))
+    assert built.config.text == default.config.text == PALIGEMMA_TEXT
+    assert built.parameter_counts()["text"] == 257_216 * 2048
+    assert make_example_batch(built.config)["task_tokens"].shape == (2, 48)
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec.kind)

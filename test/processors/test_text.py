@@ -1,6 +1,7 @@
 import builtins
 import importlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,19 +52,42 @@ def tokenizer_folder(tmp_path):
     return str(tmp_path / "tokenizer")
 
 
-@pytest.fixture(params=["t5", "bert"])
-def encoder_folder(request, tmp_path):
+def make_model(kind: str, **options):
+    """Build a transformers model with random weights, by its prefix: texts of 12 tokens, vectors of 16 numbers."""
     library = transformers()
     torch.manual_seed(0)
-    if request.param == "t5":
-        config = library.T5Config(vocab_size=12, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=4)
-        model = library.T5Model(config)
-    else:
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16}
-        model = library.BertModel(library.BertConfig(vocab_size=12, **sizes))
-    model.save_pretrained(tmp_path / "encoder")
-    save_tokenizer(tmp_path / "encoder")
-    return str(tmp_path / "encoder")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16}
+    layers = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    pixels = {"image_size": 8, "patch_size": 4}
+    words = {"vocab_size": 12, **options}
+    described = {
+        "T5": {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 4, **words},
+        "Bart": {"d_model": 16, **layers, **words},
+        "CLIP": {"text_config": {**sizes, **words}, "vision_config": {**sizes, **pixels, "hidden_size": 8}},
+        "ViT": {**sizes, **pixels},
+        "ResNet": {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]},
+    }
+    described |= {"LongT5": described["T5"], "Siglip": described["CLIP"]}
+    prefix = kind.removesuffix("Encoder")
+    config = getattr(library, f"{prefix}Config")(**described.get(prefix, {**sizes, **words}))
+    return getattr(library, f"{kind}Model")(config)
+
+
+@pytest.fixture
+def save_model(tmp_path):
+    """Return a function that saves a model beside a tokenizer that adds no tokens, and returns their folder."""
+
+    def save(kind: str, **options) -> str:
+        make_model(kind, **options).save_pretrained(tmp_path / kind)
+        save_tokenizer(tmp_path / kind)
+        return str(tmp_path / kind)
+
+    return save
+
+
+@pytest.fixture(params=["T5", "Bert"])
+def encoder_folder(request, save_model):
+    return save_model(request.param)
 
 
 class Counted(text_models.Characters):
@@ -199,6 +223,89 @@ def test_an_encoders_vectors_are_those_of_the_model_itself(encoder_folder):
     with torch.no_grad():
         expected = model(input_ids=torch.tensor([[2, 3, 4]])).last_hidden_state[0]
     torch.testing.assert_close(built["task_embeddings"][0, :3], expected)
+
+
+# kind → where the part that reads text is in what transformers saves
+TEXT_PARTS = {
+    "T5Encoder": lambda model: model,
+    "LongT5Encoder": lambda model: model,
+    "Bart": lambda model: model.encoder,
+    "Roberta": lambda model: model,
+    "CLIP": lambda model: model.text_model,
+    "CLIPText": lambda model: model,
+    "Siglip": lambda model: model.text_model,
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_PARTS)
+def test_of_a_model_with_more_parts_the_one_that_reads_text_is_taken(save_model, kind):
+    folder = save_model(kind)
+    built = TextProcessor(TextSpec(kind="encoder", source=folder, length=5, width=16))(["push the puck", ""])
+    part = TEXT_PARTS[kind](make_model(kind).eval())
+    with torch.no_grad():
+        expected = part(input_ids=torch.tensor([[2, 3, 4]])).last_hidden_state[0]
+    torch.testing.assert_close(built["task_embeddings"][0, :3], expected)
+    assert built["task_mask"].sum(dim=1).tolist() == [3, 0]
+
+
+def test_an_instruction_without_tokens_becomes_zeros(encoder_folder):
+    vectors = TextProcessor(TextSpec(kind="encoder", source=encoder_folder, length=3, width=16))([""])
+    assert not vectors["task_mask"].any()
+    assert vectors["task_embeddings"].shape == (1, 3, 16)
+    assert not vectors["task_embeddings"].any()
+    sentence = TextProcessor(TextSpec(kind="sentence_embedding", source=encoder_folder, width=16))([""])
+    assert torch.equal(sentence["task_embedding"], torch.zeros(1, 16))
+
+
+# RoBERTa's first position is the one behind its padding's number, 1
+SIX_POSITIONS = [("Bert", 6), ("Roberta", 8), ("CLIP", 6), ("Siglip", 6), ("Bart", 6)]
+
+
+@pytest.mark.parametrize(("kind", "positions"), SIX_POSITIONS)
+def test_a_sentence_is_cut_to_the_positions_of_its_model(save_model, kind, positions):
+    folder = save_model(kind, max_position_embeddings=positions)
+    embed = TextProcessor(TextSpec(kind="sentence_embedding", source=folder, width=16))
+    cut, whole = "push the puck to the goal", "push the puck to the goal open a door"
+    assert torch.equal(*embed([cut, whole])["task_embedding"])
+    assert embed([cut])["task_embedding"].norm() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "positions"), SIX_POSITIONS)
+def test_a_length_beyond_the_positions_of_an_encoder_is_refused(save_model, kind, positions):
+    folder = save_model(kind, max_position_embeddings=positions)
+    whole = "push the puck to the goal open a door"
+    fits = TextProcessor(TextSpec(kind="encoder", source=folder, length=6, width=16))
+    assert fits([whole])["task_mask"].all()
+    with pytest.raises(
+        ConfigError, match=rf"length=7, but '.*{kind}' has positions for 6 tokens; make length at most 6"
+    ):
+        TextProcessor(TextSpec(kind="encoder", source=folder, length=7, width=16))(["push"])
+
+
+def test_t5_has_no_last_position(save_model):
+    spec = TextSpec(kind="encoder", source=save_model("T5"), length=600, width=16)
+    assert TextProcessor(spec)(["push " * 600])["task_mask"].all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "sentence"),
+    [
+        ("Bert", {"vocab_size": 2}, "Bert' makes no vectors of 'push'; expected a text encoder .* IndexError"),
+        ("ViT", {}, "ViT' makes no vectors of 'push'; expected a text encoder beside its tokenizer"),
+        ("ResNet", {}, "ResNet' is no text encoder that is known here: AttributeError"),
+    ],
+)
+def test_a_model_that_cannot_read_the_tokens_is_one_sentence(save_model, kind, options, sentence):
+    spec = TextSpec(kind="sentence_embedding", source=save_model(kind, **options), width=16)
+    with pytest.raises(ConfigError, match=sentence):
+        TextProcessor(spec)(["push"])
+
+
+def test_a_broken_file_of_weights_is_one_sentence(save_model):
+    folder = save_model("Bert")
+    (Path(folder) / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match="Bert' cannot be loaded by transformers"):
+        TextProcessor(TextSpec(kind="encoder", source=folder, width=16))(["push"])
 
 
 def test_an_encoder_of_another_width_is_refused(encoder_folder):

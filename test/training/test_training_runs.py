@@ -214,7 +214,7 @@ def test_resume_from_a_damaged_state_is_one_sentence(make_recipe, recorded):
 
 
 def test_diverged_training_says_so(make_recipe, recorded):
-    overrides = {"tanh": False, "loss": "mse"}
+    overrides = {"tanh": False, "objective": "mse"}
     path = make_recipe(policy={"name": "bc", "overrides": overrides}, optimiser={"name": "adam", "lr": 1e30}, epochs=3)
     with pytest.raises(TrainingError, match=r"The loss is (nan|inf) at step .*lower optimiser.lr"):
         train(load_recipe(path), recorded())

@@ -17,7 +17,7 @@ from vla_ros.contract.options import to_plain
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
-from vla_ros.policies import PolicyConfig, image_shape, policy_class, policy_config, policy_names
+from vla_ros.policies import PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
 from vla_ros.policies.examples import make_example_batch
 
 OPTIONS_FOLDER = "config/policies"
@@ -111,7 +111,8 @@ def describe_policy(
     inputs = select_inputs(contract, keys, image_size)
     given = {**chosen.options, "inputs": inputs, "action": contract.features[contract.action.key]}
     config = policy_config(chosen.policy, given, chosen.source)
-    policy = build_weightless(kind, config)
+    with options_of(chosen.source or f"policy {chosen.policy}"):
+        policy = build_weightless(kind, config)
     return {
         "policy": chosen.policy,
         "summary": summary(chosen.policy),

@@ -21,7 +21,7 @@ class VisionOptions:
     Attributes:
         kind: ``vit``: one token per patch. ``keypoints``: where a convolutional backbone's features are (spatial
             softmax), in few tokens; learns to localise small things from few pictures.
-        share: One encoder for all cameras, or one each (a goal image then goes through the first camera's).
+        share: One encoder for all cameras, or one each (a goal image then goes through its camera's).
         patch_size, width, depth, n_heads, mlp_dim: Of ``vit``.
         backbone: Of ``keypoints``: name in the backbone registry.
         n_tokens: Of ``keypoints``: tokens per image.

@@ -43,16 +43,18 @@ class UniformBins:
         return low, high
 
 
-def cross_entropy(logits_BHAV: Tensor, bins_BHA: Tensor, is_pad_BH: Tensor) -> Tensor:
+def cross_entropy(logits_BHAV: Tensor, bins_BHA: Tensor, is_pad_BH: Tensor, weight_BH1: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy in nats over the numbers of the steps that are not padding; 0 when all are.
 
     Args:
         logits_BHAV: float [B, H, A, V].
         bins_BHA: int64 [B, H, A]; what stands in padded steps does not matter.
         is_pad_BH: bool [B, H], True past the episode's end.
+        weight_BH1: Multiplies the loss of each step, float [B, H, 1].
     """
     pad_BH1 = is_pad_BH[..., None]
     logits_BHAV = logits_BHAV.masked_fill(pad_BH1[..., None], 0.0)
     bins_BHA = bins_BHA.masked_fill(pad_BH1, 0)
     loss = functional.cross_entropy(logits_BHAV.flatten(0, 2), bins_BHA.flatten(), reduction="none")
-    return masked_mean(loss.view_as(bins_BHA), is_pad_BH)
+    loss_BHA = loss.view_as(bins_BHA)
+    return masked_mean(loss_BHA if weight_BH1 is None else loss_BHA * weight_BH1, is_pad_BH)

@@ -9,7 +9,7 @@ from vla_ros.policies.base import (
     PolicyState,
     image_shape,
 )
-from vla_ros.policies.registry import build_policy, policy_class, policy_config, policy_names
+from vla_ros.policies.registry import build_policy, options_of, policy_class, policy_config, policy_names
 
 __all__ = [
     "Batch",
@@ -20,6 +20,7 @@ __all__ = [
     "PolicyState",
     "build_policy",
     "image_shape",
+    "options_of",
     "policy_class",
     "policy_config",
     "policy_names",

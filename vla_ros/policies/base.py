@@ -72,6 +72,10 @@ class PolicyConfig:
             )
         if not self.inputs:
             raise ConfigError("inputs is empty; a policy needs at least one feature to see.")
+        if GOAL_IMAGE in self.inputs and not self.takes_goal_image:
+            raise ConfigError(
+                f"inputs: '{GOAL_IMAGE}' is the picture of a goal, which this policy cannot follow; remove it."
+            )
         if self.text is not None and self.text.kind not in self.text_kinds:
             readable = f"text of kind {' or '.join(self.text_kinds)}" if self.text_kinds else "no text"
             raise ConfigError(f"text: kind '{self.text.kind}', but this policy reads {readable}.")

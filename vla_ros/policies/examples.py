@@ -36,14 +36,7 @@ def make_example_batch(config: PolicyConfig, batch_size: int = 2, seed: int = 0)
         batch["past_action"] = torch.rand((batch_size, steps - 1, config.action_dim), generator=generator) * 2.0 - 1.0
     batch["is_pad"] = torch.zeros(batch_size, steps, dtype=torch.bool)
     batch["task"] = ["push the puck to the goal"] * batch_size
-    if config.text is not None:
-        return {**batch, **_text(config.text, batch_size, generator)}
-    length = getattr(config, "text_length", 0)
-    if length:
-        tokens = torch.randint(0, config.vocabulary_size, (batch_size, length), generator=generator)  # type: ignore[attr-defined]  # of those that have a text_length
-        batch["task_tokens"] = tokens
-        batch["task_mask"] = (torch.arange(length) < math.ceil(length / 2)).expand(batch_size, length)
-    return batch
+    return batch if config.text is None else {**batch, **_text(config.text, batch_size, generator)}
 
 
 def _text(spec: TextSpec, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ class FlowPolicy(Policy):
         super().__init__(config)
         width, action_width = config.prefix_expert.width, config.action_expert.width
         self.cameras = CameraTokens(config.vision, config.image_sizes, config.camera_of_image, width)
-        self.text = TextTokens(config.vocabulary_size, width) if config.text_length else None
+        self.text = TextTokens(config.text.n_tokens, width) if config.text is not None else None
         self.state = nn.Linear(config.state_dim, action_width) if config.state_dim else None
         self.flow = FlowTokens(config.action_dim, action_width)
         self.prefix_expert = Expert(config.prefix_expert, config.attention)

@@ -15,15 +15,20 @@ from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
 from vla_ros.objectives import Diffusion
-from vla_ros.policies.base import Batch, PolicyConfig
+from vla_ros.policies.base import Batch
+from vla_ros.policies.goal_camera import GoalCameraConfig
+from vla_ros.processors import TextSpec
 
 GOAL_KEY = GOAL_IMAGE
 TEXT_KEY = "task_tokens"
 TEXT_MASK_KEY = "task_mask"
 
+PALIGEMMA_TEXT = TextSpec(kind="tokenizer", source="google/paligemma-3b-pt-224", length=48, vocabulary_size=257_216)
+"""The text of the published models. The vocabulary is the embedding's size, more than the tokenizer's tokens."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class MultimodalConfig(PolicyConfig):
+class MultimodalConfig(GoalCameraConfig):
     """Options of policies whose language-model expert meets an action expert; the defaults are PaliGemma's sizes.
 
     Attributes:
@@ -31,9 +36,8 @@ class MultimodalConfig(PolicyConfig):
         attention: What the two experts share.
         prefix_expert: The language model, which sees images and text.
         action_expert: The smaller one, which sees proprioception and actions.
-        text_length: L of ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a token);
-            0 when the policy reads no instruction.
-        vocabulary_size: Text tokens known.
+        text: The instruction as ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a
+            token), or None when the policy reads none.
         goal_dropout: Share of training samples that see no goal image, in [0, 1). Above 0, an observation without
             ``goal.image`` is allowed.
         objective: What the action expert learns. ``flow_matching``: the velocity from noise to actions. ``diffusion``:
@@ -56,8 +60,7 @@ class MultimodalConfig(PolicyConfig):
     attention: AttentionOptions = field(default_factory=AttentionOptions)
     prefix_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=2048, mlp_dim=16384))
     action_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=1024, mlp_dim=4096))
-    text_length: int = 48
-    vocabulary_size: int = 257_216
+    text: TextSpec | None = PALIGEMMA_TEXT
     goal_dropout: float = 0.0
     objective: Literal["flow_matching", "diffusion"] = "flow_matching"
     flow_steps: int = 10
@@ -74,16 +77,10 @@ class MultimodalConfig(PolicyConfig):
                 raise ConfigError(f"inputs: '{key}' holds {spec.kind}; this policy sees images and vectors only.")
         if not self.camera_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
-        for name in ("text_length", "vocabulary_size", "flow_steps", "flow_samples", "diffusion_train_steps"):
-            minimum = 0 if name == "text_length" else 1
-            if getattr(self, name) < minimum:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least {minimum}.")
+        for name in ("flow_steps", "flow_samples", "diffusion_train_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
         self._check_diffusion()
-        if self.text is not None and (self.text.length, self.text.n_tokens) != (self.text_length, self.vocabulary_size):
-            raise ConfigError(
-                f"text: {self.text.length} of {self.text.n_tokens} tokens, but text_length={self.text_length} and "
-                f"vocabulary_size={self.vocabulary_size}; make them equal."
-            )
         if not 0.0 <= self.goal_dropout < 1.0:
             raise ConfigError(f"goal_dropout={self.goal_dropout:g} must be at least 0 and below 1.")
         if self.goal_dropout and not self.has_goal:
@@ -91,11 +88,6 @@ class MultimodalConfig(PolicyConfig):
         if self.pretrained_vision is not None and self.vision.kind != "vit":
             raise ConfigError(f"pretrained_vision needs vision.kind 'vit', got '{self.vision.kind}'.")
         self._check_image_sizes()
-
-    @property
-    def reads_instruction(self) -> bool:
-        """Whether there is room for text."""
-        return self.text_length > 0
 
     @property
     def loss_summary(self) -> str:
@@ -115,19 +107,9 @@ class MultimodalConfig(PolicyConfig):
         return self.objective == "diffusion" and self.diffusion_clip is not None and self.diffusion_clip <= 1.0
 
     @property
-    def has_goal(self) -> bool:
-        """Whether a goal image is an input."""
-        return GOAL_KEY in self.inputs
-
-    @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where training has hidden it now and then."""
         return (GOAL_KEY,) if self.goal_dropout else ()
-
-    @property
-    def camera_keys(self) -> tuple[str, ...]:
-        """Keys of the cameras, in order, without the goal."""
-        return tuple(key for key in self.image_keys if key != GOAL_KEY)
 
     @property
     def vector_keys(self) -> tuple[str, ...]:
@@ -141,9 +123,9 @@ class MultimodalConfig(PolicyConfig):
 
     @property
     def camera_of_image(self) -> tuple[int, ...]:
-        """Index of the camera of each image that `read_observation` returns; the goal counts as the first camera's."""
+        """Index of the camera of each image that `read_observation` returns; for the goal, that of `camera_of_goal`."""
         cameras = [camera for camera in range(len(self.camera_keys)) for _ in range(self.n_obs_steps)]
-        return (*cameras, 0) if self.has_goal else tuple(cameras)
+        return (*cameras, self.camera_keys.index(self.camera_of_goal)) if self.has_goal else tuple(cameras)
 
     def _check_diffusion(self) -> None:
         if self.diffusion_clip is not None and not self.diffusion_clip > 0.0:
@@ -158,11 +140,7 @@ class MultimodalConfig(PolicyConfig):
         sizes = self.image_sizes
         if self.vision.share and len(set(sizes)) > 1:
             raise ConfigError(f"vision: share needs cameras of one image size, got {sorted(set(sizes))}.")
-        if self.has_goal and self.inputs[GOAL_KEY].shape[:2] != sizes[0]:
-            raise ConfigError(
-                f"inputs: '{GOAL_KEY}' is {self.inputs[GOAL_KEY].shape[:2]}, but it goes through the encoder "
-                f"of '{self.camera_keys[0]}', which takes {sizes[0]}."
-            )
+        self.check_goal_size()
 
 
 @dataclass(frozen=True)
@@ -230,17 +208,17 @@ def draw_goal_dropout(
 
 
 def _text(observation: Batch, config: MultimodalConfig, batch_size: int) -> tuple[Tensor | None, Tensor | None]:
-    if not config.text_length:
+    if config.text is None:
         return None, None
     missing = [key for key in (TEXT_KEY, TEXT_MASK_KEY) if key not in observation]
     if missing:
         raise ObservationError(
-            f"The observation lacks {' and '.join(missing)}, which text_length={config.text_length} needs; "
-            "add a text processor, or set text_length to 0."
+            f"The observation lacks {' and '.join(missing)}, which text of kind '{config.text.kind}' becomes; "
+            "processors make it of 'task' when told to use this text."
         )
-    expected = (batch_size, config.text_length)
+    length = config.text.length
     for key in (TEXT_KEY, TEXT_MASK_KEY):
         got = tuple(observation[key].shape)
-        if got != expected:
-            raise ObservationError(f"'{key}' must be [B={batch_size}, L={config.text_length}], got {list(got)}.")
+        if got != (batch_size, length):
+            raise ObservationError(f"'{key}' must be [B={batch_size}, L={length}], got {list(got)}.")
     return observation[TEXT_KEY], observation[TEXT_MASK_KEY].bool()

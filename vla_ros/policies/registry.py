@@ -4,7 +4,8 @@ Another package registers its own through an entry point of the group ``vla_ros.
 ``my_policy = "my_package.policy:MyPolicy"``. Built-in names win.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -72,7 +73,18 @@ def policy_config(name: str, config: Mapping[str, Any], source: str = "") -> Pol
 
 def build_policy(name: str, config: Mapping[str, Any], source: str = "") -> Policy:
     """Build a policy with fresh weights; arguments and errors as `policy_config`."""
-    return policy_class(name)(policy_config(name, config, source))
+    checked = policy_config(name, config, source)
+    with options_of(source or f"policy {name}"):
+        return policy_class(name)(checked)
+
+
+@contextmanager
+def options_of(source: str) -> Iterator[None]:
+    """Say in errors of building a policy whose options they are: its parts know the numbers, not where they stand."""
+    try:
+        yield
+    except ConfigError as reason:
+        raise ConfigError(f"{source}: {reason}") from reason
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -7,11 +7,13 @@ Axis legend: L tokens, E width of the vectors.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
@@ -60,7 +62,8 @@ class Tokenizer(TextModel):
     def embed(self, instruction: str) -> dict[str, Tensor]:
         """Return ``task_tokens`` int64 [L] and ``task_mask`` bool [L]."""
         length = self._spec.length
-        numbers = tokenized(self._tokenizer, instruction, length)
+        with naming(self._spec.source or "", f"makes no tokens of {instruction!r}"):
+            numbers = tokenized(self._tokenizer, instruction, length)
         padding = self._tokenizer.pad_token_id or 0
         tokens_L = torch.tensor(numbers + [padding] * (length - len(numbers)), dtype=torch.int64)
         return {TOKENS: tokens_L, MASK: torch.arange(length) < len(numbers)}
@@ -72,12 +75,12 @@ class SentenceEmbedding(TextModel):
     LONGEST = 256  # tokens; what the model was trained on
 
     def __init__(self, spec: TextSpec) -> None:
-        source = spec.source or _minilm_folder()
-        self._tokenizer, self._model = load_encoder(source, spec.embedding_width)
+        self._model = LanguageModel(spec.source or _minilm_folder(), spec.embedding_width)
+        self._length = min(self.LONGEST, self._model.n_positions or self.LONGEST)
 
     def embed(self, instruction: str) -> dict[str, Tensor]:
-        """Return ``task_embedding`` float32 [E]."""
-        vectors_LE = encoded(self._model, tokenized(self._tokenizer, instruction, self.LONGEST))
+        """Return ``task_embedding`` float32 [E]; zeros for an instruction without tokens."""
+        vectors_LE = self._model.vectors(instruction, self._length)
         return {VECTOR: functional.normalize(vectors_LE.sum(dim=0) / max(len(vectors_LE), 1), dim=0)}
 
 
@@ -85,15 +88,21 @@ class Encoder(TextModel):
     """The vectors of a transformers encoder, zeros after the last token."""
 
     def __init__(self, spec: TextSpec) -> None:
-        self._spec = spec
-        self._tokenizer, self._model = load_encoder(spec.source or "", spec.embedding_width)
+        self._length = spec.length
+        self._model = LanguageModel(spec.source or "", spec.embedding_width)
+        positions = self._model.n_positions
+        if positions is not None and spec.length > positions:
+            raise ConfigError(
+                f"text: length={spec.length}, but '{spec.source}' has positions for {positions} tokens; "
+                f"make length at most {positions}."
+            )
 
     def embed(self, instruction: str) -> dict[str, Tensor]:
         """Return ``task_embeddings`` float32 [L, E] and ``task_mask`` bool [L]."""
-        length = self._spec.length
-        vectors_LE = encoded(self._model, tokenized(self._tokenizer, instruction, length))
+        vectors_LE = self._model.vectors(instruction, self._length)
         count = len(vectors_LE)
-        return {VECTORS: functional.pad(vectors_LE, (0, 0, 0, length - count)), MASK: torch.arange(length) < count}
+        padded_LE = functional.pad(vectors_LE, (0, 0, 0, self._length - count))
+        return {VECTORS: padded_LE, MASK: torch.arange(self._length) < count}
 
 
 MODELS: dict[str, type[TextModel]] = {
@@ -120,36 +129,84 @@ def load_transformers_part(auto_class: str, source: str) -> Any:
         ConfigError: transformers is not installed, or it cannot load this.
     """
     declare_torchvision_operators()
-    try:
-        transformers = import_module("transformers")
-    except ImportError as reason:
-        raise ConfigError(
-            f"text: '{source}' needs the package transformers, which is not installed: pip install transformers."
-        ) from reason
-    try:
+    transformers = _transformers(source)
+    with naming(source, "cannot be loaded by transformers (a name on its hub, or a folder)"):
         return getattr(transformers, auto_class).from_pretrained(source)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as reason:
-        line = " ".join(str(reason).split())[:300]
-        raise ConfigError(
-            f"text: '{source}' cannot be loaded by transformers (a name on its hub, or a folder): {line}"
-        ) from reason
 
 
-def load_encoder(source: str, width: int) -> tuple[Any, torch.nn.Module]:
-    """Return a tokenizer and the encoder whose vectors have `width` numbers; of an encoder-decoder, its encoder.
+class LanguageModel:
+    """A tokenizer, and the part of a transformers model that reads text.
+
+    Args:
+        source: Name or folder of both.
+        width: E, the size that the vectors are to have.
+
+    Attributes:
+        n_positions: The most tokens that the model can read at once, None where it sets no limit.
 
     Raises:
         ConfigError: As `load_transformers_part`, or the width differs.
     """
-    tokenizer = load_transformers_part("AutoTokenizer", source)
-    model = load_transformers_part("AutoModel", source)
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    if model.config.hidden_size != width:
-        raise ConfigError(
-            f"text: width={width}, but the vectors of '{source}' have {model.config.hidden_size} numbers."
-        )
-    return tokenizer, model.float().eval().requires_grad_(False)
+
+    def __init__(self, source: str, width: int) -> None:
+        self._source, self._width = source, width
+        self._tokenizer = load_transformers_part("AutoTokenizer", source)
+        model = load_text_encoder(source)
+        with naming(source, "is no text encoder that is known here"):
+            got = model.config.get_text_config().hidden_size
+            self.n_positions = n_positions(model)
+        self._check_width(got)
+        self._model = model.float().eval().requires_grad_(False)
+
+    def vectors(self, instruction: str, length: int) -> Tensor:
+        """Return the vectors of an instruction's first `length` tokens, float32 [L, E]; L is 0 where it has none.
+
+        Raises:
+            ConfigError: The model fails on its tokenizer's tokens, or makes vectors of another size.
+        """
+        with naming(self._source, f"makes no vectors of {instruction!r}; expected a text encoder beside its tokenizer"):
+            numbers = tokenized(self._tokenizer, instruction, length)
+            if not numbers:  # on which models fail
+                return torch.zeros(0, self._width)
+            output = self._model(input_ids=torch.tensor([numbers], dtype=torch.int64))
+            vectors_LE: Tensor = output.last_hidden_state[0]
+        self._check_width(vectors_LE.shape[-1])
+        return vectors_LE
+
+    def _check_width(self, got: int) -> None:
+        if got != self._width:
+            raise ConfigError(
+                f"text: width={self._width}, but the vectors of '{self._source}' have {got} numbers; make width {got}."
+            )
+
+
+def load_text_encoder(source: str) -> Any:
+    """Return the part of a transformers model that reads text: an encoder-decoder's encoder, CLIP's text tower.
+
+    Raises:
+        ConfigError: As `load_transformers_part`.
+    """
+    config = load_transformers_part("AutoConfig", source)
+    # transformers lists encoders of text by themselves: of T5 it then builds no decoder, which a folder may not have
+    listed = type(config) in _transformers(source).MODEL_FOR_TEXT_ENCODING_MAPPING
+    model = load_transformers_part("AutoModelForTextEncoding" if listed else "AutoModel", source)
+    if hasattr(model, "text_model"):  # CLIP's and SigLIP's
+        return model.text_model
+    # the config of an encoder saved by itself says that it is no encoder-decoder, but its class has both parts
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        return model.get_encoder()
+    return model
+
+
+def n_positions(model: Any) -> int | None:
+    """Return for how many tokens a transformers model has positions, None where it sets no limit, as T5."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None or limit < 1:
+        return None
+    # RoBERTa and its kin count positions from behind the number of the padding
+    tables = [part for name, part in model.named_modules() if name.rpartition(".")[2] == "position_embeddings"]
+    padding = [table.padding_idx for table in tables if isinstance(table, nn.Embedding)]
+    return int(limit) - max((number + 1 for number in padding if number is not None), default=0)
 
 
 def tokenized(tokenizer: Any, instruction: str, length: int) -> list[int]:
@@ -158,10 +215,24 @@ def tokenized(tokenizer: Any, instruction: str, length: int) -> list[int]:
     return numbers
 
 
-def encoded(model: torch.nn.Module, numbers: list[int]) -> Tensor:
-    """Return the vectors of tokens, float32 [L, E]."""
-    vectors_LE: Tensor = model(input_ids=torch.tensor([numbers], dtype=torch.int64)).last_hidden_state[0]
-    return vectors_LE
+@contextmanager
+def naming(source: str, problem: str) -> Iterator[None]:
+    """Turn whatever a tokenizer or model raises into a `ConfigError` that names it: any model may be given."""
+    try:
+        yield
+    except Exception as reason:
+        line = " ".join(f"{type(reason).__name__}: {reason}".split())[:300]
+        raise ConfigError(f"text: '{source}' {problem}: {line}") from reason
+
+
+def _transformers(source: str) -> Any:
+    declare_torchvision_operators()
+    try:
+        return import_module("transformers")
+    except ImportError as reason:
+        raise ConfigError(
+            f"text: '{source}' needs the package transformers, which is not installed: pip install transformers."
+        ) from reason
 
 
 def _minilm_folder() -> str:

@@ -13,7 +13,7 @@ import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, load_contra
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.datasets import EpisodeDataset, WindowSampler, split_episodes
-from vla_ros.policies import Policy, build_policy
+from vla_ros.policies import Policy, build_policy, policy_class
 from vla_ros.processors import Processors
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
 from vla_ros.training.progress import TrainingProgress, default_progress
@@ -63,7 +63,7 @@ def train(
     with _torch_settings(recipe):
         data = _open_data(recipe)
         processors = Processors(data.inputs, data.action, recipe.normalisation, data.statistics)
-        policy = _build(recipe, processors)
+        policy = _build(recipe, processors, data.contract)
         if not resume:
             policy.load_pretrained()
         _check_bounds(policy, processors)
@@ -236,7 +236,7 @@ def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
     return contract
 
 
-def _build(recipe: Recipe, processors: Processors) -> Policy:
+def _build(recipe: Recipe, processors: Processors, contract: RobotContract) -> Policy:
     reserved = [name for name in ("inputs", "action") if name in recipe.policy.overrides]
     if reserved:
         raise ConfigError(
@@ -245,6 +245,11 @@ def _build(recipe: Recipe, processors: Processors) -> Policy:
     device = _device(recipe.device)
     torch.manual_seed(recipe.seed)
     config = {**recipe.policy.overrides, "inputs": processors.policy_inputs, "action": processors.action}
+    has_goal_camera = any(
+        entry.name == "goal_camera" for entry in fields(policy_class(recipe.policy.name).config_class)
+    )
+    if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
+        config.setdefault("goal_camera", contract.goal.camera)
     policy = build_policy(recipe.policy.name, config, f"options of policy {recipe.policy.name}")
     processors.use_text(policy.config.text)
     processors.to(device)

@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_regression import ActionRegression, RegressionConfig
+from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig, ObjectiveName
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 
 WALKTHROUGH_HEAD = (2048, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActConfig(RegressionConfig):
-    """Options of `ActPolicy`. ``action_horizon`` is the chunk's size. `RegressionConfig` has those of the motion.
+class ActConfig(ActionObjectiveConfig):
+    """Options of `ActPolicy`. ``action_horizon`` is the chunk's size.
 
-    Where an option may be None, None takes what the variant has: the walkthrough's, or with `cvae` the published one's.
+    `ActionObjectiveConfig` has those of the motion and the bins. Where an option may be None, None takes what
+    the variant has: the walkthrough's, or with `cvae` the published one's.
 
     Attributes:
         cvae: The published ACT: a latent variable in training, image maps as tokens, one frame. Otherwise the
@@ -31,7 +32,8 @@ class ActConfig(RegressionConfig):
         dropout: In transformer and head, in [0, 1).
         head_dims: Widths of the head's hidden layers; None: 2048 and 1024, with `cvae` none.
         tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range. None: unless `cvae`.
-        loss: Error measure; None: ``smooth_l1``, with `cvae` ``l1``.
+        objective: Error of the regression, or ``cross_entropy`` over bins, for which `tanh` means nothing; None:
+            ``smooth_l1``, with `cvae` ``l1``.
         magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its target. None: unless `cvae`.
         latent_dim: Z, of the CVAE.
         kl_weight: Of the CVAE's divergence, beside the error of the actions.
@@ -50,7 +52,7 @@ class ActConfig(RegressionConfig):
     dropout: float = 0.1
     head_dims: tuple[int, ...] | None = None
     tanh: bool | None = None
-    loss: Literal["smooth_l1", "mse", "l1"] | None = None
+    objective: ObjectiveName | None = None
     magnitude_weighting: bool | None = None
     latent_dim: int = 32
     kl_weight: float = 10.0
@@ -74,18 +76,18 @@ class ActConfig(RegressionConfig):
             raise ConfigError(f"cvae takes whole maps as tokens and pools nothing; remove pooling: {self.pooling}.")
         if self.backbone_weights is not None and not self.image_keys:
             raise ConfigError(f"backbone_weights '{self.backbone_weights}' are given, but no input is an image.")
-        _ = self.regression  # checks itself when built
+        _ = self.action_objective  # checks itself when built
 
     @property
     def bounded_actions(self) -> bool:
         """Whether predictions lie in (−1, 1)."""
-        return self.regression.tanh
+        return self.action_objective.bounded
 
     @property
     def loss_summary(self) -> str:
-        """The regression's loss, with a CVAE also its divergence."""
+        """The objective, with a CVAE also its divergence."""
         divergence = f" + {self.kl_weight:g} × KL divergence of the latent" if self.cvae else ""
-        return f"{self.regression.loss_summary}{divergence}"
+        return f"{self.action_objective.summary}{divergence}"
 
     @property
     def head_widths(self) -> tuple[int, ...]:
@@ -95,11 +97,11 @@ class ActConfig(RegressionConfig):
         return () if self.cvae else WALKTHROUGH_HEAD
 
     @property
-    def regression(self) -> ActionRegression:
+    def action_objective(self) -> ActionObjective:
         """How raw numbers become actions and a loss."""
-        return ActionRegression(
+        return ActionObjective(
             self,
+            self.objective or ("l1" if self.cvae else "smooth_l1"),
             tanh=not self.cvae if self.tanh is None else self.tanh,
-            loss=self.loss or ("l1" if self.cvae else "smooth_l1"),
             magnitude_weighting=not self.cvae if self.magnitude_weighting is None else self.magnitude_weighting,
         )

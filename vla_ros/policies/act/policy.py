@@ -4,6 +4,7 @@ Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim
 Z latent_dim, L tokens, D width.
 """
 
+import math
 from typing import ClassVar, cast
 
 import torch
@@ -42,24 +43,24 @@ class ActPolicy(Policy):
         self.encoder = TransformerEncoder(config.n_encoder_layers, *sizes)
         self.decoder = TransformerDecoder(config.n_decoder_layers, *sizes, final_norm=config.cvae)
         self.queries_HD = nn.Parameter(torch.randn(config.action_horizon, config.width))
-        self.head = mlp(config.width, config.head_widths, config.action_dim, config.dropout)
+        self.head = mlp(config.width, config.head_widths, math.prod(config.action_objective.raw_shape), config.dropout)
 
     def forward(self, observation: Batch) -> Tensor:
         """Return normalised actions, float32 [B, H, A], of a normalised observation; the latent is 0."""
-        return self.config.regression.actions(self._raw(observation))
+        return self.config.action_objective.actions(self._raw(observation))
 
     def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
-        """Return the regression loss, with a CVAE plus the weighted divergence of its latent.
+        """Return the objective's loss, with a CVAE plus the weighted divergence of its latent.
 
         ``terms`` holds the mean absolute error ``l1``, with a CVAE also ``kl``.
         """
         self.check_observation(batch)
-        regression = self.config.regression
+        objective = self.config.action_objective
         if self.latent is None:
-            return regression.loss_of(self._raw(batch), batch)
+            return objective.loss_of(self._raw(batch), batch)
         mean_BZ, log_variance_BZ = self.latent(batch["action"], batch["action_is_pad"], self._state(batch))
         latent_BZ = sample_gaussian(mean_BZ, log_variance_BZ, generator)
-        error = regression.loss_of(self._raw(batch, latent_BZ), batch)
+        error = objective.loss_of(self._raw(batch, latent_BZ), batch)
         kl = kl_to_standard_normal(mean_BZ, log_variance_BZ)
         return LossOutput(error.loss + self.config.kl_weight * kl, {**error.terms, "kl": kl.detach()})
 
@@ -86,7 +87,7 @@ class ActPolicy(Policy):
                 load_backbone_weights(backbone, self.config.backbone_weights)
 
     def _raw(self, observation: Batch, latent_BZ: Tensor | None = None) -> Tensor:
-        """Return the head's numbers, [B, H, A]."""
+        """Return the head's numbers, [B, H, A], of bins [B, H, A, V]."""
         config = self.config
         if isinstance(self.tokens, FrameTokens):
             tokens_BLD, positions_LD = self._frame_tokens(self.tokens, observation), None
@@ -101,8 +102,8 @@ class ActPolicy(Policy):
         memory_BLD = self.encoder(tokens_BLD, positions_LD, valid_BL)
         queries_BHD = queries_HD.expand(len(tokens_BLD), config.action_horizon, config.width)
         decoded_BHD = self.decoder(queries_BHD, memory_BLD, valid_BL, positions_HD, positions_LD)
-        raw_BHA: Tensor = self.head(decoded_BHD)
-        return raw_BHA
+        raw_BHN: Tensor = self.head(decoded_BHD)
+        return raw_BHN.view(*raw_BHN.shape[:2], *config.action_objective.raw_shape)
 
     def _frame_tokens(self, tokens: FrameTokens, observation: Batch) -> Tensor:
         images = [self.encoders.encode(key, observation[key]) for key in self.config.image_keys]

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_regression import ActionRegression, RegressionConfig
+from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig, ObjectiveName
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class BcConfig(RegressionConfig):
-    """Options of `BcPolicy`; the defaults are the published BC-CNN. `RegressionConfig` has those of the motion.
+class BcConfig(ActionObjectiveConfig):
+    """Options of `BcPolicy`; the defaults are the published BC-CNN.
+
+    `ActionObjectiveConfig` has those of the motion and the bins.
 
     Attributes:
         backbone: Name in the backbone registry of `vla_ros.networks`.
@@ -24,7 +26,7 @@ class BcConfig(RegressionConfig):
         hidden_dims: Widths of the head's hidden layers.
         dropout: In the head only, in [0, 1): no backbone has any.
         tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range.
-        loss: Error measure.
+        objective: Error of the regression, or ``cross_entropy`` over bins, for which `tanh` means nothing.
         magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.
     """
 
@@ -36,7 +38,7 @@ class BcConfig(RegressionConfig):
     hidden_dims: tuple[int, ...] = (512, 512)
     dropout: float = 0.3
     tanh: bool = True
-    loss: Literal["smooth_l1", "mse", "l1"] = "smooth_l1"
+    objective: ObjectiveName = "smooth_l1"
     magnitude_weighting: bool = True
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ class BcConfig(RegressionConfig):
             raise ConfigError(f"gru_hidden_dim={self.gru_hidden_dim} must be at least 0.")
         if self.backbone_weights is not None and not self.image_keys:
             raise ConfigError(f"backbone_weights '{self.backbone_weights}' are given, but no input is an image.")
-        _ = self.regression  # checks itself when built
+        _ = self.action_objective  # checks itself when built
 
     @property
     def needs_past_action(self) -> bool:
@@ -61,14 +63,14 @@ class BcConfig(RegressionConfig):
     @property
     def bounded_actions(self) -> bool:
         """Whether predictions lie in (−1, 1)."""
-        return self.tanh
+        return self.action_objective.bounded
 
     @property
     def loss_summary(self) -> str:
-        """The regression's loss."""
-        return self.regression.loss_summary
+        """The objective."""
+        return self.action_objective.summary
 
     @property
-    def regression(self) -> ActionRegression:
+    def action_objective(self) -> ActionObjective:
         """How raw numbers become actions and a loss."""
-        return ActionRegression(self, self.tanh, self.loss, self.magnitude_weighting)
+        return ActionObjective(self, self.objective, self.tanh, self.magnitude_weighting)

@@ -3,6 +3,7 @@
 Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, F features, D width, h, w pixels.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, cast
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vla_ros.networks import ImageEncoder, load_backbone_weights, mlp
+from vla_ros.networks.frame_padding import without_padding
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.bc.config import BcConfig
 from vla_ros.policies.bc.memory import GruMemory, chunks_of_every_frame
@@ -34,23 +36,24 @@ class BcPolicy(Policy):
         frame_dim = image_dim + config.state_dim
         self.memory = GruMemory(frame_dim, config.gru_hidden_dim) if config.gru_hidden_dim else None
         input_dim = config.gru_hidden_dim or config.n_obs_steps * frame_dim
-        self.head = mlp(input_dim, config.hidden_dims, config.action_horizon * config.action_dim, config.dropout)
+        per_step = math.prod(config.action_objective.raw_shape)
+        self.head = mlp(input_dim, config.hidden_dims, config.action_horizon * per_step, config.dropout)
 
     def forward(self, observation: Batch) -> Tensor:
         """Return normalised actions, float32 [B, H, A], of a normalised observation at the start of a memory."""
-        return self.config.regression.actions(self._raw(observation)[0])
+        return self.config.action_objective.actions(self._raw(observation)[0])
 
     def compute_loss(
         self,
         batch: Batch,
         generator: torch.Generator | None = None,  # noqa: ARG002  # nothing is sampled
     ) -> LossOutput:
-        """Return the regression loss, with a memory over all frames; ``terms`` holds the plain mean absolute error."""
+        """Return the objective's loss, with a memory over all frames; ``terms`` holds the plain mean absolute error."""
         self.check_observation(batch)
         if self.memory is None:
-            return self.config.regression.loss_of(self._raw(batch)[0], batch)
-        raw_NHA = self._chunks(self._memories(batch).flatten(0, 1))
-        return self.config.regression.loss_of(raw_NHA, chunks_of_every_frame(batch))
+            return self.config.action_objective.loss_of(self._raw(batch)[0], batch)
+        raw = self._chunks(self._memories(batch).flatten(0, 1))
+        return self.config.action_objective.loss_of(raw, chunks_of_every_frame(batch))
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -65,8 +68,10 @@ class BcPolicy(Policy):
         adds the frames that are new to it. ``state["hidden"]`` is float32 [B, gru_hidden_dim].
         """
         self.check_observation(observation)
-        raw_BHA, hidden_BD = self._raw(observation, None if state is None else state[HIDDEN])
-        return PolicyOutput(self.config.regression.actions(raw_BHA), None if hidden_BD is None else {HIDDEN: hidden_BD})
+        raw, hidden_BD = self._raw(observation, None if state is None else state[HIDDEN])
+        return PolicyOutput(
+            self.config.action_objective.actions(raw), None if hidden_BD is None else {HIDDEN: hidden_BD}
+        )
 
     def load_pretrained(self) -> None:
         """Read `backbone_weights`, if given, into every camera's backbone.
@@ -79,7 +84,7 @@ class BcPolicy(Policy):
                 load_backbone_weights(cast("ImageEncoder", encoder).backbone, self.config.backbone_weights)
 
     def _raw(self, observation: Batch, hidden_BD: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the head's numbers, [B, H, A], and the memory after the newest frame."""
+        """Return the head's numbers, [B, H, A], of bins [B, H, A, V], and the memory after the newest frame."""
         if self.memory is None:
             parts_BTF = self._parts(observation, slice(None))
             return self._chunks(torch.cat([part.flatten(1) for part in parts_BTF], dim=1)), None
@@ -105,15 +110,17 @@ class BcPolicy(Policy):
         return torch.cat(self._parts(observation, frames), dim=2)
 
     def _parts(self, observation: Batch, frames: slice) -> list[Tensor]:
-        parts_BTF = []
+        parts_BTF, is_pad_BT = [], observation.get("is_pad")
         for key, spec in self.config.inputs.items():
             value = observation[key][:, frames]
+            if self.memory is None and is_pad_BT is not None:  # a memory skips padding
+                value = without_padding(value, is_pad_BT.bool())
             parts_BTF.append(self.encoders.encode(key, value) if spec.kind == "image" else value)
         return parts_BTF
 
     def _chunks(self, features_BF: Tensor) -> Tensor:
         raw_BN: Tensor = self.head(features_BF)
-        return raw_BN.view(-1, self.config.action_horizon, self.config.action_dim)
+        return raw_BN.view(-1, self.config.action_horizon, *self.config.action_objective.raw_shape)
 
     def _encoder(self, key: str) -> ImageEncoder:
         return cast("ImageEncoder", self.encoders.of(key))

@@ -3,6 +3,7 @@
 Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, V bins, L tokens of the sequence, D their width.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from vla_ros.data_types import ObservationError
 from vla_ros.networks.frame_padding import without_padding
 from vla_ros.networks.key_masked_block import KeyMaskedBlock
-from vla_ros.objectives import UniformBins, cross_entropy, l1, mse
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.grp.config import GrpConfig
 from vla_ros.policies.grp.sequence import GoalChoice, TokenLayout, block_mask, draw_goal_choices
@@ -48,9 +48,7 @@ class GrpPolicy(Policy):
         self.blocks = nn.ModuleList(
             KeyMaskedBlock(width, config.n_heads, config.mlp_ratio, config.dropout) for _ in range(config.depth)
         )
-        self.bins = UniformBins(-1.0, 1.0, config.bins) if config.loss == "cross_entropy" else None
-        per_number = config.bins if self.bins is not None else 1
-        self.head = nn.Linear(width, config.action_horizon * config.action_dim * per_number)
+        self.head = nn.Linear(width, config.action_horizon * math.prod(config.action_objective.raw_shape))
         self._initialise()
 
     def forward(self, observation: Batch, mask: GoalChoice | Tensor = None) -> Tensor:
@@ -64,6 +62,10 @@ class GrpPolicy(Policy):
         Raises:
             ObservationError: The text is longer than the position table has room for, or the mask has another shape.
         """
+        raw = self._raw(observation, mask)
+        return raw if self.config.action_objective.is_binned else self.config.action_objective.actions(raw)
+
+    def _raw(self, observation: Batch, mask: GoalChoice | Tensor = None) -> Tensor:
         tokens_BLD, present_BL = self._embed(observation)
         visible_BL = present_BL & self._chosen(mask, present_BL)
         visible_BL[:, 0] = True
@@ -72,24 +74,16 @@ class GrpPolicy(Policy):
         for block in self.blocks:
             tokens_BLD = block(tokens_BLD, visible_BL)
         output: Tensor = self.head(tokens_BLD[:, 0])
-        shape = (self.config.action_horizon, self.config.action_dim)
-        return output.view(-1, *(shape if self.bins is None else (*shape, self.config.bins)))
+        return output.view(-1, self.config.action_horizon, *self.config.action_objective.raw_shape)
 
     def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
-        """Return the squared error or cross-entropy; in training, goals are dropped as drawn from `generator`."""
+        """Return the objective's loss; in training, goals are dropped as drawn from `generator`."""
         self.check_observation(batch)
-        action_BHA, is_pad_BH = batch["action"], batch["action_is_pad"]
         mask = None
         if self.training and self.config.has_goal and self.config.text is not None and GOAL_KEY in batch:
-            share, device = self.config.goal_dropout, action_BHA.device
-            mask = draw_goal_choices(share, self.layout, len(action_BHA), generator, device)
-        output = self(batch, mask)
-        if self.bins is None:
-            return LossOutput(mse(output, action_BHA, is_pad_BH), {"l1": l1(output.detach(), action_BHA, is_pad_BH)})
-        # padding may hold NaN, which has no bin
-        bins_BHA = self.bins.encode(action_BHA.masked_fill(is_pad_BH[..., None], 0.0))
-        decoded_BHA = self.bins.decode(output.detach().argmax(dim=-1))
-        return LossOutput(cross_entropy(output, bins_BHA, is_pad_BH), {"l1": l1(decoded_BHA, action_BHA, is_pad_BH)})
+            share, action_BHA = self.config.goal_dropout, batch["action"]
+            mask = draw_goal_choices(share, self.layout, len(action_BHA), generator, action_BHA.device)
+        return self.config.action_objective.loss_of(self._raw(batch, mask), batch)
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -101,8 +95,7 @@ class GrpPolicy(Policy):
     ) -> PolicyOutput:
         """Predict as `Policy.predict_action_chunk`; `mask` as in `forward`."""
         self.check_observation(observation)
-        output = self(observation, mask)
-        return PolicyOutput(output if self.bins is None else self.bins.decode(output.argmax(dim=-1)))
+        return PolicyOutput(self.config.action_objective.actions(self._raw(observation, mask)))
 
     def _embed(self, observation: Batch) -> tuple[Tensor, Tensor]:
         """Return the sequence with its positions, [B, L, D], and which tokens stand for something, bool [B, L]."""
@@ -150,7 +143,7 @@ class GrpPolicy(Policy):
         return mask.bool()
 
     def _camera_of(self, key: str) -> str:
-        return self.config.camera_keys[0] if key == GOAL_KEY else key
+        return self.config.camera_of_goal if key == GOAL_KEY else key
 
     def _initialise(self) -> None:
         for module in self.modules():

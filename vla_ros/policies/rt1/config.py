@@ -27,6 +27,7 @@ class Rt1Config(PolicyConfig):
         learner_dim: Hidden width of the token learner.
         learner_weights: How the token learner's scores become weights.
         depth, n_heads, mlp_dim, dropout: Of the causal transformer.
+        objective: The only one that fits its output.
         bins: Classes of each action number.
         ranges: Name of an action number → (low, high) of its bins, normalised; [-1, 1] for all others.
         categories: Name of an action number that takes few values (a mode) → those values, normalised.
@@ -48,6 +49,7 @@ class Rt1Config(PolicyConfig):
     n_heads: int = 8
     mlp_dim: int = 1024
     dropout: float = 0.1
+    objective: Literal["cross_entropy"] = "cross_entropy"
     bins: int = 256
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     categories: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -72,12 +74,12 @@ class Rt1Config(PolicyConfig):
     @property
     def loss_summary(self) -> str:
         """The loss and its classes."""
-        return f"cross_entropy over {self.bins} bins"
+        return f"{self.objective} over {self.bins} bins"
 
     @property
     def bounded_actions(self) -> bool:
-        """Whether predictions lie in [-1, 1]; with ranges or categories of its own, the config says where they lie."""
-        return not self.ranges and not self.categories
+        """Whether any number has bins over [-1, 1]: those without a range or categories of their own."""
+        return any(name not in self.ranges and name not in self.categories for name in self.action.names)
 
     def _check_numbers(self) -> None:
         for option in ("ranges", "categories"):

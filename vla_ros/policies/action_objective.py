@@ -1,9 +1,9 @@
-"""Regressing action chunks: bounds, coordinates, error and weights, as several architectures offer them. No network.
+"""One prediction per action number, and what it is trained by: regression or bins, as several architectures offer them.
 
 A motion of three numbers may be predicted as length and direction (`vla_ros.objectives.spherical`); what stands beside
-it in the action, as a gripper, stays as it is.
+it in the action, as a gripper, stays as it is. No network.
 
-Axis legend: B batch, H action_horizon, A action_dim.
+Axis legend: B batch, H action_horizon, A action_dim, V bins.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from torch import Tensor
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.objectives import (
     MagnitudeScaling,
+    UniformBins,
+    cross_entropy,
     l1,
     magnitude_weight,
     mse,
@@ -25,14 +27,15 @@ from vla_ros.objectives import (
 )
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig
 
-Loss = Literal["smooth_l1", "mse", "l1"]
+ObjectiveName = Literal["smooth_l1", "mse", "l1", "cross_entropy"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionConfig(PolicyConfig):
-    """Options of the predicted motion.
+class ActionObjectiveConfig(PolicyConfig):
+    """Options of what is predicted for each action number.
 
     Attributes:
+        bins: V, over [−1, 1], of the objective ``cross_entropy``.
         magnitude_names: Action numbers that make up the motion and its length ‖a‖; empty means all. A gripper at ±1
             would outweigh the motion.
         coordinates: ``cartesian``: numbers as they are. ``spherical``: the three numbers of `magnitude_names` as length
@@ -42,6 +45,7 @@ class RegressionConfig(PolicyConfig):
         magnitude_max: Largest spherical length, of the normalised motion; √3 reaches every corner of [−1, 1]³.
     """
 
+    bins: int = 256
     magnitude_names: tuple[str, ...] = ()
     coordinates: Literal["cartesian", "spherical"] = "cartesian"
     magnitude_scaling: Literal["affine", "sigmoid_tanh"] = "affine"
@@ -49,6 +53,10 @@ class RegressionConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.bins < 2:
+            raise ConfigError(f"bins={self.bins} must be at least 2.")
+        if len(set(self.magnitude_names)) < len(self.magnitude_names):
+            raise ConfigError(f"magnitude_names: {', '.join(self.magnitude_names)}: a number stands there twice.")
         for name in self.magnitude_names:
             if name not in self.action.names:
                 known = ", ".join(self.action.names)
@@ -71,57 +79,85 @@ class RegressionConfig(PolicyConfig):
 
 
 @dataclass(frozen=True)
-class ActionRegression:
-    """From a network's raw numbers to actions, and to a loss.
+class ActionObjective:
+    """From a network's raw numbers, [B, H, A] or, of bins, [B, H, A, V], to actions and to a loss.
 
     Attributes:
         config: Which numbers are the motion, and its coordinates.
-        tanh: Whether raw numbers are bounded to (−1, 1).
-        loss: Error measure.
+        name: The error of a regression, or ``cross_entropy`` over bins.
+        tanh: Whether a regression's raw numbers are bounded to (−1, 1).
         magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its target's motion.
     """
 
-    config: RegressionConfig
+    config: ActionObjectiveConfig
+    name: ObjectiveName
     tanh: bool
-    loss: Loss
     magnitude_weighting: bool
 
     def __post_init__(self) -> None:
+        if self.config.coordinates == "spherical" and self.name == "cross_entropy":
+            raise ConfigError(
+                "coordinates 'spherical' are regressed; bins of the objective 'cross_entropy' are cartesian."
+            )
         if self.config.coordinates == "spherical" and not self.tanh:
             raise ConfigError("coordinates 'spherical' scales bounded numbers; set tanh to true.")
 
     @property
-    def loss_summary(self) -> str:
+    def is_binned(self) -> bool:
+        """Whether raw numbers are logits."""
+        return self.name == "cross_entropy"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether actions lie in [−1, 1]."""
+        return self.tanh or self.is_binned
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Axes of the raw numbers of one step: A, or A and V."""
+        return (self.config.action_dim, self.config.bins) if self.is_binned else (self.config.action_dim,)
+
+    @property
+    def summary(self) -> str:
         """The loss in a few words."""
         spherical = " of length and direction" if self.config.coordinates == "spherical" else ""
-        return f"{self.loss}{spherical}{', each step times 1 + 2‖a‖' if self.magnitude_weighting else ''}"
+        bins = f" over {self.config.bins} bins" if self.is_binned else ""
+        return f"{self.name}{bins}{spherical}{', each step times 1 + 2‖a‖' if self.magnitude_weighting else ''}"
 
-    def actions(self, raw_BHA: Tensor) -> Tensor:
+    def actions(self, raw: Tensor) -> Tensor:
         """Return normalised actions, float [B, H, A]; within [−1, 1] if bounded."""
-        bounded_BHA = raw_BHA.tanh() if self.tanh else raw_BHA
+        if self.is_binned:
+            return self._bins.decode(raw.argmax(dim=-1))
+        bounded_BHA = self._bounded(raw)
         if self.config.coordinates == "cartesian":
             return bounded_BHA
         # a length may reach beyond the cube that bounded actions lie in
         return self._with_motion(bounded_BHA, to_cartesian(self._spherical(bounded_BHA)).clamp(-1.0, 1.0))
 
-    def loss_of(self, raw_BHA: Tensor, batch: Batch) -> LossOutput:
+    def loss_of(self, raw: Tensor, batch: Batch) -> LossOutput:
         """Return the loss of a batch; ``terms`` holds the mean absolute error of the actions, ``l1``."""
         is_pad_BH = batch["action_is_pad"]
         # what stands in padding may be anything, even NaN
         target_BHA = batch["action"].masked_fill(is_pad_BH[..., None], 0.0)
         weight_BH1 = magnitude_weight(target_BHA[..., self._motion]) if self.magnitude_weighting else None
-        predicted_BHA, expected_BHA = self._compared(raw_BHA, target_BHA)
-        measure = {"mse": mse, "l1": l1}.get(self.loss, smooth_l1)
-        loss = measure(predicted_BHA, expected_BHA, is_pad_BH, weight_BH1=weight_BH1)
-        return LossOutput(loss, {"l1": l1(self.actions(raw_BHA.detach()), target_BHA, is_pad_BH)})
+        if self.is_binned:
+            loss = cross_entropy(raw, self._bins.encode(target_BHA), is_pad_BH, weight_BH1=weight_BH1)
+        else:
+            measure = {"mse": mse, "l1": l1}.get(self.name, smooth_l1)
+            loss = measure(*self._compared(raw, target_BHA), is_pad_BH, weight_BH1=weight_BH1)
+        return LossOutput(loss, {"l1": l1(self.actions(raw.detach()), target_BHA, is_pad_BH)})
 
     def _compared(self, raw_BHA: Tensor, target_BHA: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the loss measures between; a spherical motion is given as its error, beside an error of 0."""
-        bounded_BHA = raw_BHA.tanh() if self.tanh else raw_BHA
+        bounded_BHA = self._bounded(raw_BHA)
         if self.config.coordinates == "cartesian":
             return bounded_BHA, target_BHA
         error_BH3 = spherical_error(self._spherical(bounded_BHA), target_BHA[..., self._motion])
         return self._with_motion(bounded_BHA, error_BH3), self._with_motion(target_BHA, torch.zeros_like(error_BH3))
+
+    def _bounded(self, raw_BHA: Tensor) -> Tensor:
+        # in float32 under autocast too: angles of half precision are a degree off
+        return raw_BHA.float().tanh() if self.tanh else raw_BHA.float()
 
     def _spherical(self, bounded_BHA: Tensor) -> Tensor:
         scaling: MagnitudeScaling = self.config.magnitude_scaling
@@ -131,6 +167,10 @@ class ActionRegression:
         replaced_BHA = values_BHA.clone()
         replaced_BHA[..., self._motion] = motion_BH3
         return replaced_BHA
+
+    @property
+    def _bins(self) -> UniformBins:
+        return UniformBins(-1.0, 1.0, self.config.bins)
 
     @property
     def _motion(self) -> list[int]:
