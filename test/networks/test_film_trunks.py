@@ -107,6 +107,17 @@ def test_stochastic_depth_drops_whole_images_in_training_only():
     assert not (block(maps) == maps).flatten(1).all(dim=1).any()
 
 
+def test_images_that_stochastic_depth_keeps_make_up_for_the_dropped_ones():
+    block = list(EfficientNetB3((32, 32)).blocks())[-1].eval()
+    maps = torch.randn(50, 384, 1, 1)
+    whole = block(maps) - maps
+    block.training, block.drop_share = True, 0.5
+    added = block(maps) - maps
+    kept = added.flatten(1).any(dim=1)
+    assert 0 < kept.sum() < 50
+    torch.testing.assert_close(added[kept], whole[kept] / (1.0 - block.drop_share), rtol=1e-4, atol=1e-5)
+
+
 def test_images_too_small_for_the_small_trunk_are_refused():
     with pytest.raises(ConfigError, match="trunk 'small_conv' needs images of at least 4×4"):
         FilmConvStack((3, 8), 0)

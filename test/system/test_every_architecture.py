@@ -37,7 +37,7 @@ from vla_ros_msgs.msg import EndEffectorAction  # noqa: E402
 from vla_ros_msgs.srv import LoadPolicy  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_policies import HORIZON, POLICIES, save_tiny_policy  # noqa: E402
+from tiny_policies import GOAL_POLICIES, HORIZON, POLICIES, save_tiny_policy  # noqa: E402
 
 pytestmark = [pytest.mark.ros, pytest.mark.egl, pytest.mark.slow]
 
@@ -95,10 +95,10 @@ class Run:
 
 
 @contextmanager
-def robot_and_policy_node(checkpoint: Path, logs: Path, *, lock_step: bool) -> Iterator[Run]:
+def robot_and_policy_node(checkpoint: Path, logs: Path, *, lock_step: bool, goals: bool = False) -> Iterator[Run]:
     """Start both, on a domain of their own, and yield when the node commands the robot."""
     domain = RosDomain()
-    robot = {"contract": ROBOT, "task": TASK, "lock_step": lock_step, "lock_step_timeout_s": 5.0}
+    robot = {"contract": ROBOT, "task": TASK, "lock_step": lock_step, "lock_step_timeout_s": 5.0, "goal_images": goals}
     policy = {
         "contract": ROBOT,
         "checkpoint": checkpoint,
@@ -136,10 +136,17 @@ def checkpoint(name: str, tmp_path: Path) -> Path:
     return save_tiny_policy(name, tmp_path, CONTRACT)
 
 
-# The scope of both is a class: the robot of one must not take time from the other's.
+# The scope of all is a class: the robot of one must not take time from another's.
 @pytest.fixture(scope="class")
 def lock_step(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with robot_and_policy_node(first, tmp_path_factory.mktemp("lock_step"), lock_step=True) as run:
+        yield run
+
+
+@pytest.fixture(scope="class")
+def lock_step_with_goals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    checkpoint = save_tiny_policy(GOAL_POLICIES[0], tmp_path_factory.mktemp("first"), CONTRACT)
+    with robot_and_policy_node(checkpoint, tmp_path_factory.mktemp("goals"), lock_step=True, goals=True) as run:
         yield run
 
 
@@ -180,29 +187,48 @@ def longest_stretch(steps_ns: "np.ndarray[Any, Any]") -> int:
     return int(np.diff(breaks).max())
 
 
-@pytest.mark.parametrize("name", POLICIES)
+def assert_decides_as_without_a_node(run: Run, drive: Callable[[Path], EpisodeTrace], checkpoint: Path) -> None:
+    """Require one command of each tick's own observation, equal to the bit to what is decided in process."""
+    expected = [command.action for command in drive(checkpoint).commands]
+    trace, commands = run.episode((TICKS + 5) / CONTRACT.fps)
+    commands = commands[:TICKS]  # the last ones of an episode may still be under way when it is over
+    ticks = [trace.start_ns + number * PERIOD_NS for number in range(1, TICKS + 1)]
+    assert [command.observation_ns for command in commands] == ticks
+    assert [command.effect_ns for command in commands] == ticks
+    assert {command.chunk_index for command in commands} == {0}
+    assert_possible(commands)
+    assert len(np.unique(expected, axis=0)) > 1, "these weights do not look at the robot"
+    np.testing.assert_array_equal([command.action for command in commands], expected)
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name not in GOAL_POLICIES])
 class TestInLockStep:
     """All take turns in one node."""
 
     def test_every_tick_gets_the_command_that_the_policy_decides_without_a_node(
         self, lock_step: Run, drive_in_process: Callable[[Path], EpisodeTrace], checkpoint: Path
     ) -> None:
-        expected = [command.action for command in drive_in_process(checkpoint).commands]
         lock_step.take_up(checkpoint)
-        trace, commands = lock_step.episode((TICKS + 5) / CONTRACT.fps)
-        commands = commands[:TICKS]  # the last ones of an episode may still be under way when it is over
-        ticks = [trace.start_ns + number * PERIOD_NS for number in range(1, TICKS + 1)]
-        assert [command.observation_ns for command in commands] == ticks
-        assert [command.effect_ns for command in commands] == ticks
-        assert {command.chunk_index for command in commands} == {0}
-        assert_possible(commands)
-        assert len(np.unique(expected, axis=0)) > 1, "these weights do not look at the robot"
-        np.testing.assert_array_equal([command.action for command in commands], expected)
+        assert_decides_as_without_a_node(lock_step, drive_in_process, checkpoint)
 
 
-@pytest.mark.parametrize("name", ["bc_gru", "rt1_sentence", "pi0"])
+@pytest.mark.parametrize("name", GOAL_POLICIES)
+class TestInLockStepWithGoals:
+    """These need pictures of their goals, to which no other node subscribes."""
+
+    def test_every_tick_gets_the_command_that_the_policy_decides_without_a_node(
+        self, lock_step_with_goals: Run, drive_in_process: Callable[[Path], EpisodeTrace], checkpoint: Path
+    ) -> None:
+        lock_step_with_goals.take_up(checkpoint)
+        # No order holds between topics, so a start's first goal may come after its first observation. The second time
+        # it is the same picture.
+        lock_step_with_goals.episode(1 / CONTRACT.fps)
+        assert_decides_as_without_a_node(lock_step_with_goals, drive_in_process, checkpoint)
+
+
+@pytest.mark.parametrize("name", ["bc_gru", "act_cvae", "grp", "rt1_sentence", "pi0", "flow_ar_autoregressive"])
 class TestInRealTime:
-    """Three that differ in kind: one remembers, one keeps frames and the instruction, one draws noise."""
+    """Six that differ in kind: of memory, of tokens, of words, of noise, and in how many passes make a chunk."""
 
     def test_commands_come_at_the_control_rate_from_chunks_indexed_by_time(
         self, real_time: Run, checkpoint: Path

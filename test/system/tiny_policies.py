@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vla_ros.checkpoint import save_checkpoint
-from vla_ros.contract import RobotContract
+from vla_ros.contract import GOAL_IMAGE, RobotContract
 from vla_ros.policies import build_policy
 from vla_ros.processors import ProcessorOptions, Processors, TextSpec, text_models
 
@@ -16,6 +16,7 @@ INPUTS = ("observation.images.front", "observation.images.wrist", "observation.s
 HORIZON = 8
 """Steps of every chunk: inference may take 0.4 s before the robot has nothing to do."""
 
+_GRP = {"width": 32, "depth": 1, "n_heads": 2, "patch_size": 28}
 _MOTION = {"magnitude_names": ("dx", "dy", "dz")}
 _ACT = {"width": 32, "n_heads": 2, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": (16,)}
 _RT1 = {"n_obs_steps": 3, "trunk": "small_conv", "grid": None, "token_dim": 32, "tokens_per_image": 2}
@@ -25,10 +26,10 @@ _FLOW = {
     "attention": {"depth": 2, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16},
     "prefix_expert": {"width": 32, "mlp_dim": 32},
     "action_expert": {"width": 24, "mlp_dim": 32},
-    "text_length": 0,
+    "text": None,
     "flow_steps": 4,
 }
-_CHARACTERS = {"text": {"kind": "characters"}, "text_length": 12, "vocabulary_size": 90}
+_CHARACTERS = {"text": {"kind": "characters"}}
 # Of a model that is nowhere: what the checkpoint knows must be enough.
 _SENTENCE = {"kind": "sentence_embedding", "source": "/not/installed", "width": 16}
 
@@ -40,14 +41,19 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bc_spherical": ("bc", {"hidden_dims": (16,), "coordinates": "spherical", **_MOTION}),
     "act": ("act", {**_ACT, "n_obs_steps": 2}),
     "act_cvae": ("act", {**_ACT, "cvae": True, "backbone": "cnn_coarse", "latent_dim": 4}),
-    "grp": ("grp", {"width": 32, "depth": 1, "n_heads": 2, "patch_size": 28, "text": {"kind": "characters"}}),
+    "grp": ("grp", {**_GRP, "text": {"kind": "characters"}}),
     "rt1": ("rt1", {**_RT1, "text": None}),
     "rt1_sentence": ("rt1", {**_RT1, "text": _SENTENCE}),
     "pi0": ("pi0", _FLOW),
     "flow_ar_flow": ("flow_ar", {**_FLOW, "decode": "flow"}),
     "flow_ar_autoregressive": ("flow_ar", {**_FLOW, **_CHARACTERS, "decode": "autoregressive", "bins": 64}),
+    "pi0_diffusion": ("pi0", {**_FLOW, "objective": "diffusion"}),
+    "grp_goal": ("grp", {**_GRP, "text": None, "n_obs_steps": 1, "tanh": True}),
 }
 """Name → (architecture, options)."""
+
+GOAL_POLICIES = ("grp_goal",)
+"""Those that need a picture of the goal."""
 
 
 class _FixedEmbedding(text_models.TextModel):
@@ -63,7 +69,8 @@ class _FixedEmbedding(text_models.TextModel):
 def save_tiny_policy(name: str, folder: Path, contract: RobotContract) -> Path:
     """Save one of `POLICIES`; its instruction is the contract's default, and its seed is always the same."""
     architecture, options = POLICIES[name]
-    features = {key: contract.features[key] for key in INPUTS}
+    inputs = (*INPUTS, GOAL_IMAGE) if name in GOAL_POLICIES else INPUTS
+    features = {key: contract.feature(key) for key in inputs}
     statistics = {
         "observation.state": {"mean": np.array([0.0, 0.6, 0.2, 0.5]), "std": np.array([0.1, 0.1, 0.1, 0.5])},
         "action": {"min": np.array([-0.01, -0.01, -0.01, -1.0]), "max": np.array([0.01, 0.01, 0.01, 1.0])},

@@ -2,13 +2,52 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from vla_ros.contract import load_contract
 from vla_ros.datasets import DatasetWriter
+from vla_ros.processors import text_models
 
 ROBOT = Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml"
-FRONT, STATE = "observation.images.front", "observation.state"
+FRONT, STATE, GOAL = "observation.images.front", "observation.state", "goal.image"
+
+_MOTION = {"coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"]}
+_BC = {"hidden_dims": [16], "dropout": 0.2}
+_ACT = {"width": 16, "n_heads": 2, "mlp_dim": 16, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]}
+_ACT |= {"dropout": 0.2}
+_CVAE = {**_ACT, "cvae": True, "latent_dim": 4}
+_GRP = {"width": 16, "depth": 1, "n_heads": 2, "text": {"length": 8}, "dropout": 0.2}
+_FLOW = {
+    "vision": {"kind": "keypoints", "backbone": "cnn", "n_tokens": 2},
+    "attention": {"depth": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8},
+    "prefix_expert": {"width": 16, "mlp_dim": 16},
+    "action_expert": {"width": 16, "mlp_dim": 16},
+    "text": None,
+    "flow_steps": 2,
+}
+_TEXT = {"kind": "characters", "length": 8}
+_FLOW_AR = {**_FLOW, "bins": 16, "text": _TEXT}
+_RT1 = {"n_obs_steps": 2, "trunk": "small_conv", "grid": None, "token_dim": 16, "tokens_per_image": 2, "depth": 1}
+_RT1 |= {"n_heads": 2, "mlp_dim": 16, "bins": 16, "dropout": 0.2}
+_RT1 |= {"text": {"kind": "sentence_embedding", "source": "pretended", "width": 4}}
+
+VARIANTS = {
+    "bc": ("bc", [FRONT, STATE], {**_BC, "backbone": "resnet_small"}),
+    "bc_gru": ("bc", [FRONT, STATE], {**_BC, "gru_hidden_dim": 8, "n_obs_steps": 3}),
+    "bc_spherical": ("bc", [FRONT, STATE], {**_BC, **_MOTION}),
+    "act": ("act", [FRONT, STATE], {**_ACT, "n_obs_steps": 2}),
+    "act_spherical": ("act", [FRONT, STATE], {**_ACT, **_MOTION}),
+    "act_cvae": ("act", [FRONT, STATE], _CVAE),
+    "grp": ("grp", [FRONT, STATE, GOAL], _GRP),
+    "grp_bins": ("grp", [FRONT, STATE], {**_GRP, "objective": "cross_entropy", "bins": 16}),
+    "pi0": ("pi0", [FRONT, STATE, GOAL], {**_FLOW, "text": _TEXT, "n_obs_steps": 2, "goal_dropout": 0.5}),
+    "pi0_diffusion": ("pi0", [FRONT, STATE], {**_FLOW, "objective": "diffusion", "flow_samples": 2}),
+    "flow_ar_flow": ("flow_ar", [FRONT, STATE], {**_FLOW_AR, "decode": "flow"}),
+    "flow_ar_autoregressive": ("flow_ar", [FRONT, STATE], {**_FLOW_AR, "decode": "autoregressive", "temperature": 1.0}),
+    "rt1": ("rt1", [FRONT, STATE], _RT1),
+}
+"""Name → architecture, inputs and options: every architecture, and of each what trains in a way of its own."""
 
 
 def write_dataset(
@@ -70,6 +109,35 @@ def make_recipe(dataset_root, tmp_path):
         return path
 
     return make
+
+
+class PretendedSentences(text_models.TextModel):
+    """A sentence encoder that counts how often it is asked."""
+
+    asked = 0
+
+    def __init__(self, spec) -> None:
+        self.width = spec.width
+
+    def embed(self, instruction):
+        type(self).asked += 1
+        return {"task_embedding": torch.full((self.width,), float(len(instruction))).sin()}
+
+
+@pytest.fixture
+def pretended_sentences(monkeypatch):
+    """Take the place of sentence encoders, which are not at hand."""
+    monkeypatch.setitem(text_models.MODELS, "sentence_embedding", PretendedSentences)
+    monkeypatch.setattr(PretendedSentences, "asked", 0)
+    return PretendedSentences
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request, pretended_sentences, monkeypatch):
+    """What `make_recipe` needs to train each of `VARIANTS`; no loss is drawn, which would take most of the time."""
+    monkeypatch.setattr("vla_ros.training.run.loss_curve", lambda *_: b"")
+    name, inputs, options = VARIANTS[request.param]
+    return {"inputs": inputs, "policy": {"name": name, "overrides": {"action_horizon": 3, **options}}}
 
 
 class Recorded:
