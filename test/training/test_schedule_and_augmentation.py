@@ -6,7 +6,7 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.processors import ProcessorOptions, Processors
 from vla_ros.training.augmentation import augment, drop_vectors, jitter, random_shift
-from vla_ros.training.optimisation import WeightAverage, build_optimiser
+from vla_ros.training.optimisation import WeightAverage, build_optimiser, flushed_denormals
 from vla_ros.training.recipe import AugmentationOptions, OptimiserOptions, ScheduleOptions
 from vla_ros.training.schedule import Schedule
 
@@ -159,3 +159,13 @@ def test_average_of_weights_leaves_batch_norms_buffers_alone():
         torch.testing.assert_close(model[0].weight.detach(), start + 0.1)
         assert model[1].running_mean.tolist() == [5.0, 5.0]
     torch.testing.assert_close(model[0].weight.detach(), start + 1.0)
+
+
+def test_denormals_are_zero_in_training_and_nowhere_else():
+    tiny = torch.full((4,), 1e-40)
+    with flushed_denormals():
+        assert (tiny * 1.0 == 0).all()
+    assert (tiny * 1.0 > 0).all()
+    with pytest.raises(KeyboardInterrupt), flushed_denormals():
+        raise KeyboardInterrupt
+    assert (tiny * 1.0 > 0).all()

@@ -19,7 +19,7 @@ from vla_ros.policies import Policy
 from vla_ros.processors import Processors
 from vla_ros.training.augmentation import augment
 from vla_ros.training.history import EpochReport
-from vla_ros.training.optimisation import WeightAverage, build_optimiser
+from vla_ros.training.optimisation import WeightAverage, build_optimiser, flushed_denormals
 from vla_ros.training.progress import TrainingProgress
 from vla_ros.training.recipe import Recipe
 from vla_ros.training.schedule import Schedule
@@ -108,7 +108,8 @@ class Trainer:
         totals, count = Means(), last - self.step
         while self.step < last:
             first = (self.step % self.steps_per_epoch) * self.recipe.batch_size
-            terms = self._train_step(order[first : first + self.recipe.batch_size])
+            with flushed_denormals():
+                terms = self._train_step(order[first : first + self.recipe.batch_size])
             totals.add(terms, 1)
             self.step += 1
             if self.step % REPORT_EVERY == 0 or self.step == last:
@@ -164,7 +165,7 @@ class Trainer:
         return report, is_best
 
     def _validate(self, windows: Windows) -> tuple[dict[str, float], dict[str, float]]:
-        with self._autocast():
+        with self._autocast(), flushed_denormals():
             generator = self._generator("validation", 0)
             return validate(self.policy, self.processors, windows, self.recipe.batch_size, generator)
 
