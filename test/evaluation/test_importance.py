@@ -92,7 +92,7 @@ def test_an_exchanged_input_changes_the_action_by_its_difference(dataset, tmp_pa
     assert begin.change[FRONT]["dy"] == pytest.approx((20 + 40 + 60) / 3, abs=0.01)
     assert begin.change["all pictures"] == begin.change[FRONT]
     assert begin.change[WRIST] == dict.fromkeys(("dx", "dy", "dz", "gripper"), 0.0)
-    assert begin.error["dz"] == pytest.approx(2.0)  # of the step that is due, not of later ones
+    assert begin.error["dz"] == begin.bias["dz"] == pytest.approx(2.0)  # of the step that is due, not of later ones
 
 
 def test_a_partner_is_an_episode_that_lasts_as_long(dataset, tmp_path):

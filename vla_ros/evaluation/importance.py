@@ -46,6 +46,7 @@ class Phase:
         end_s: To here, exclusive; infinity for the rest.
         windows: How many were looked at; all numbers are means over them.
         error: Action number → mean absolute error of the step that is due at the observation, in its unit.
+        bias: Action number → mean error with its sign, which adds up from tick to tick.
         change: What was exchanged → action number → mean absolute change of that step, in its unit.
     """
 
@@ -53,6 +54,7 @@ class Phase:
     end_s: float
     windows: int
     error: dict[str, float]
+    bias: dict[str, float]
     change: dict[str, dict[str, float]]
 
 
@@ -128,17 +130,19 @@ def measure_importance(
     names = checkpoint.processors.action.names
     phases = []
     for begin_s, end_s, own, others in _phases(sampler, dataset.fps, windows):
-        error, changes = np.zeros(len(names)), {group: np.zeros(len(names)) for group in groups}
+        errors, changes = [], {group: np.zeros(len(names)) for group in groups}
         for first in range(0, len(own), BATCH):
             here = slice(first, first + BATCH)
             raw, other = sampler.batch(own[here]), sampler.batch(others[here])
             action = _due_action(checkpoint, raw)
-            error += np.abs(action - raw["action"][:, 0]).sum(axis=0)
+            errors.append(action - raw["action"][:, 0])
             for group, keys in groups.items():
                 changed = _due_action(checkpoint, {**raw, **{key: other[key] for key in keys}})
                 changes[group] += np.abs(changed - action).sum(axis=0)
         means = {group: _named(names, total / len(own)) for group, total in changes.items()}
-        phases.append(Phase(begin_s, end_s, len(own), _named(names, error / len(own)), means))
+        error = np.concatenate(errors)
+        absolute, bias = _named(names, np.abs(error).mean(axis=0)), _named(names, error.mean(axis=0))
+        phases.append(Phase(begin_s, end_s, len(own), absolute, bias, means))
         on_phase(phase_name(phases[-1]))
     spread = checkpoint.processors.statistics[checkpoint.processors.action.key]["std"].numpy()
     stds = _named(names, np.where(spread > VARIES, spread, 0.0))
