@@ -58,7 +58,7 @@ def test_a_person_reads_numbers_names_and_units(capsys: pytest.CaptureFixture[st
     assert main(["policies", "describe", "bc_gru_small", "--inputs", STATE]) == 0
     printed = capsys.readouterr().out
     for text in (
-        "vector, float32 [16, 4]",
+        "vector, float32 [8, 4]",
         "dx [m], dy [m], dz [m], gripper",
         "bounded to [-1, 1]",
         "a tick later, with state",

@@ -97,8 +97,13 @@ def tiny_checkpoint(folder: Path, contract: RobotContract, seed: int, *keys: str
     inputs = {key: features[key] for key in (CAMERA, STATE, *keys)}
     processors = Processors(inputs, features["action"], ProcessorOptions(), statistics)
     plain = processors.to_dict()
-    config = {"inputs": plain["inputs"], "action": plain["action"], "action_horizon": 8, "hidden_dims": [8]}
-    return save_checkpoint(folder / f"checkpoint_{seed}", build_policy("bc", config), processors, contract, {})
+    config = {"inputs": plain["inputs"], "action": plain["action"], "action_horizon": 8}
+    if GOAL_IMAGE in keys:
+        name, options = "grp", {"width": 16, "depth": 1, "n_heads": 2, "text": None}
+    else:
+        name, options = "bc", {"hidden_dims": [8]}
+    policy = build_policy(name, {**config, **options})
+    return save_checkpoint(folder / f"checkpoint_{seed}", policy, processors, contract, {})
 
 
 class Robot:
