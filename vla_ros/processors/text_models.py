@@ -6,6 +6,7 @@ robot must not depend on its neighbours in a batch.
 Axis legend: L tokens, E width of the vectors.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,7 +229,10 @@ def naming(source: str, problem: str) -> Iterator[None]:
 def _transformers(source: str) -> Any:
     declare_torchvision_operators()
     try:
-        return import_module("transformers")
+        transformers = import_module("transformers")
+        if not sys.stderr.isatty():  # nobody watches a bar in a log
+            import_module("transformers.utils.logging").disable_progress_bar()
+        return transformers
     except ImportError as reason:
         raise ConfigError(
             f"text: '{source}' needs the package transformers, which is not installed: pip install transformers."
