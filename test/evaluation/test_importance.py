@@ -146,6 +146,15 @@ def test_the_report_is_a_table_a_file_and_a_picture(dataset, tmp_path):
     assert (tmp_path / "out/importance.png").stat().st_size > 5000
 
 
+def test_a_report_that_cannot_be_written_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
+    checkpoint = make_checkpoint(dataset, tmp_path)
+    monkeypatch.setattr("vla_ros.checkpoint.load_checkpoint", lambda _: checkpoint)
+    (tmp_path / "file").write_text("")
+    arguments = ["--checkpoint", "x", "--dataset", str(dataset.root), "--output", str(tmp_path / "file/out")]
+    assert main(["importance", *arguments]) == 2
+    assert "the report cannot be written: Not a directory" in capsys.readouterr().err
+
+
 def test_the_command_measures_the_shipped_checkpoint_only_on_its_robot(dataset, tmp_path, capsys):
     arguments = ["--checkpoint", str(ROOT / "models/metaworld_push_bc"), "--dataset", str(dataset.root)]
     assert main(["importance", *arguments, "--output", str(tmp_path / "out")]) == 2

@@ -32,6 +32,7 @@ def add_parser(commands: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table and where the rest was written."""
     from vla_ros.checkpoint import load_checkpoint
+    from vla_ros.data_types import ConfigError
     from vla_ros.datasets import EpisodeDataset
     from vla_ros.evaluation.importance import PHASES_S, measure_importance, table_rows
 
@@ -39,7 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint, dataset = load_checkpoint(arguments.checkpoint), EpisodeDataset(arguments.dataset)
     with progress("part", len(PHASES_S) - 1) as advance:
         report = measure_importance(checkpoint, dataset, windows=arguments.windows, on_phase=advance)
-    report.save(output)
+    try:
+        report.save(output)
+    except OSError as reason:
+        raise ConfigError(f"{output}: the report cannot be written: {reason.strerror or reason}.") from reason
     held_out = "held out in training" if report.held_out else "possibly trained on"
     print_table(
         f"{report.checkpoint} on {len(report.episodes)} episodes {held_out}; in standard deviations of the action: its "

@@ -26,4 +26,6 @@ def take_frames(values_BT: Tensor, sources_BT: Tensor) -> Tensor:
 
 def without_padding(values_BT: Tensor, is_pad_BT: Tensor) -> Tensor:
     """Return [B, T, ...] with the first true frame in the place of padding."""
+    if is_pad_BT.shape[1] == 1:  # the newest frame always counts: images need no copy
+        return values_BT
     return take_frames(values_BT, frame_sources(is_pad_BT))
