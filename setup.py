@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 MANIFEST = ET.parse(ROOT / "package.xml").getroot()  # noqa: S314 - our own file
 NAME = MANIFEST.findtext("name", "")
-NODES = ("policy_node", "sim_robot_node", "expert_node", "bag_recorder_node")
+NODES = ("policy.policy_node", "sim.sim_robot_node", "sim.expert_node", "recorder.bag_recorder_node")
 
 
 def runtime_dependencies() -> list[str]:
@@ -52,7 +52,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"{NAME} = {NAME}.cli.main:main",
-            *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES),
+            *(f"{node.rpartition('.')[2]} = {NAME}.nodes.{node}:main" for node in NODES),
         ],
     },
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.plans import RobotPlan, RobotReport, SubscriberPlan, SubscriberReport, read_json, write_json
 from bench.policy import Work
-from vla_ros.nodes.process_group import ProcessGroup, node_command
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.process_group import ProcessGroup, node_command
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 
 START_S = 120.0
 """Wall time that processes may take to start beyond the measurement: importing torch on a busy machine is slow."""

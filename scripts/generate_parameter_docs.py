@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from vla_ros.nodes.parameters import ParameterRow, parameter_table
-from vla_ros.nodes.policy_parameters import POLICY_PARAMETERS
+from vla_ros.nodes.common.parameters import ParameterRow, parameter_table
+from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 

@@ -59,7 +59,7 @@ WITHOUT_ROS = (
     "vla_ros.policies",
     "vla_ros.policies.bc.policy",
     "vla_ros.checkpoint",
-    "vla_ros.inference.policy_runner",
+    "vla_ros.runtime.policy_runner",
     "vla_ros.training",
     "vla_ros.evaluation.replay",
 )

@@ -8,7 +8,7 @@ from functools import partial
 
 from bench.policy import Work, make_checkpoint, work_named
 from vla_ros.checkpoint import Checkpoint
-from vla_ros.nodes.policy_node import main as run_policy_node
+from vla_ros.nodes.policy.policy_node import main as run_policy_node
 
 
 def _load(work: Work, path: str, device: str) -> Checkpoint:

@@ -19,11 +19,11 @@ from bench.children.ended import ended_by_signal
 from bench.policy import make_checkpoint
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.nodes.executor import make_executor, spin_until
-from vla_ros.nodes.policy_loading import blank_frame, set_torch_threads
 from vla_ros.ros_io.encoders import message_class
+from vla_ros.ros_io.executor import make_executor, spin_until
 from vla_ros.ros_io.qos import to_profile
 from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.runtime.loading import blank_frame, set_torch_threads
 from vla_ros_msgs.msg import EndEffectorAction
 
 _WARM_UP_RUNS = 3

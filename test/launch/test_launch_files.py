@@ -18,7 +18,8 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.process_group import NODE_FOLDERS
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -60,7 +61,9 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library.mkdir(parents=True)
     for node in NODES:
         script = library / node
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vla_ros.nodes.{node} "$@"\n', encoding="utf-8")
+        script.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -m vla_ros.nodes.{NODE_FOLDERS[node]}.{node} "$@"\n', encoding="utf-8"
+        )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return prefix
 

@@ -67,7 +67,7 @@ class Robot:
     def start_recorder(self, **parameters: Any) -> None:
         values = {"contract": str(CONTRACT), "output": str(self.output), **parameters}
         arguments = [item for name, value in values.items() for item in ("-p", f"{name}:={json.dumps(value)}")]
-        command = [sys.executable, "-m", "vla_ros.nodes.bag_recorder_node", "--ros-args", *arguments]
+        command = [sys.executable, "-m", "vla_ros.nodes.recorder.bag_recorder_node", "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)
         wait_for(lambda: all(p.get_subscription_count() for p in [*self.publishers.values(), self.instruction]))
 
@@ -240,7 +240,14 @@ def test_an_unwritable_folder_is_one_sentence_and_the_node_lives_on(robot: Robot
 
 
 def test_a_wrong_contract_ends_the_node_with_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vla_ros.nodes.bag_recorder_node", "--ros-args", "-p", "contract:=nowhere.yaml"]
+    command = [
+        sys.executable,
+        "-m",
+        "vla_ros.nodes.recorder.bag_recorder_node",
+        "--ros-args",
+        "-p",
+        "contract:=nowhere.yaml",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2
     assert "nowhere.yaml: no such file" in result.stderr

@@ -21,7 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 from vla_ros.sim.expert import Demonstrator
 from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
 
@@ -37,7 +37,7 @@ class Bench:
 
     def __init__(self, *parameters: str) -> None:
         self._domain = RosDomain()
-        command = [sys.executable, "-m", "vla_ros.nodes.expert_node", "--ros-args"]
+        command = [sys.executable, "-m", "vla_ros.nodes.sim.expert_node", "--ros-args"]
         for parameter in parameters:
             command += ["-p", parameter]
         self.process = subprocess.Popen(command, cwd=ROOT, env=run_environment(self._domain))
@@ -122,7 +122,7 @@ def test_a_state_that_overtakes_the_status_of_its_episode_is_answered_when_the_s
 
 
 def test_a_wrong_parameter_ends_the_node_with_one_sentence() -> None:
-    command = [sys.executable, "-m", "vla_ros.nodes.expert_node", "--ros-args", "-p", "policy:=exprt"]
+    command = [sys.executable, "-m", "vla_ros.nodes.sim.expert_node", "--ros-args", "-p", "policy:=exprt"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: parameter 'policy': 'exprt' is not one of expert, random.")

@@ -10,8 +10,8 @@ import yaml
 pytest.importorskip("rclpy")
 
 from vla_ros.data_types import ConfigError
-from vla_ros.nodes.parameters import ParameterRow, declare_parameters, parameter_table
-from vla_ros.nodes.policy_parameters import POLICY_PARAMETERS
+from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters, parameter_table
+from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 ROWS = (

@@ -33,9 +33,9 @@ from std_srvs.srv import Trigger
 
 from vla_ros.checkpoint import save_checkpoint
 from vla_ros.contract import GOAL_IMAGE, RobotContract, load_contract
-from vla_ros.nodes.ros_environment import RosDomain
 from vla_ros.policies import build_policy
 from vla_ros.processors import ProcessorOptions, Processors
+from vla_ros.rollouts.ros_environment import RosDomain
 from vla_ros_msgs.msg import EndEffectorAction, PolicyStatus
 from vla_ros_msgs.srv import LoadPolicy, SetInstruction
 
@@ -202,7 +202,7 @@ def is_zero(command: EndEffectorAction) -> bool:
 def command_line(checkpoint: Path, **parameters: Any) -> list[str]:
     values = {"checkpoint": checkpoint, "autostart": "true", "enable_control": "true", **parameters}
     pairs = [item for name, value in values.items() for item in ("-p", f"{name}:={value}")]
-    return [sys.executable, "-m", "vla_ros.nodes.policy_node", "--ros-args", *pairs]
+    return [sys.executable, "-m", "vla_ros.nodes.policy.policy_node", "--ros-args", *pairs]
 
 
 @pytest.fixture(scope="module")

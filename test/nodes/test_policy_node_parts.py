@@ -14,11 +14,11 @@ pytest.importorskip("rclpy")
 
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import ActionChunk, Command, Frame, tick_ns
-from vla_ros.inference import ChunkExecutor
-from vla_ros.nodes.policy_control_loop import CommandSink, ControlLoop, ControlState
-from vla_ros.nodes.policy_inference_worker import InferenceWorker, TickResult
 from vla_ros.ros_io import MissingInput
 from vla_ros.ros_io.observation_pipeline import Assembled
+from vla_ros.runtime import ChunkExecutor
+from vla_ros.runtime.control_loop import CommandSink, ControlLoop, ControlState
+from vla_ros.runtime.inference_worker import InferenceWorker, TickResult
 from vla_ros.safety import SafetyFilter
 
 SAWYER = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")

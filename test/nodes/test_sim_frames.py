@@ -9,7 +9,7 @@ pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)
 pytest.importorskip("rclpy")
 
 from vla_ros.contract import load_contract
-from vla_ros.nodes.sim_frames import static_transforms
+from vla_ros.nodes.sim.frames import static_transforms
 from vla_ros.sim.config import load_sim_config
 from vla_ros.sim.metaworld_robot import MetaWorldRobot
 

@@ -25,7 +25,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
 from vla_ros_msgs.srv import ResetEpisode, SetTask
 
@@ -54,7 +54,7 @@ class Bench:
     def __init__(self, topics: dict[str, Any], *parameters: str) -> None:
         self._domain = RosDomain()
         self.environment = run_environment(self._domain)
-        command = [sys.executable, "-m", "vla_ros.nodes.sim_robot_node", "--ros-args"]
+        command = [sys.executable, "-m", "vla_ros.nodes.sim.sim_robot_node", "--ros-args"]
         for parameter in parameters:
             command += ["-p", parameter]
         self.process = subprocess.Popen(
@@ -302,7 +302,7 @@ def test_another_contract_runs_the_same_code_and_is_driven_by_poses(environment:
 )
 def test_a_wrong_parameter_ends_the_node_with_one_sentence(environment: None, parameter: str, says: str) -> None:
     domain = RosDomain()
-    command_line = [sys.executable, "-m", "vla_ros.nodes.sim_robot_node", "--ros-args", "-p", parameter]
+    command_line = [sys.executable, "-m", "vla_ros.nodes.sim.sim_robot_node", "--ros-args", "-p", parameter]
     ended = subprocess.run(
         command_line, cwd=ROOT, env=run_environment(domain), capture_output=True, text=True, timeout=60, check=False
     )

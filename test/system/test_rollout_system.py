@@ -27,10 +27,10 @@ from vla_ros.contract import load_contract  # noqa: E402
 from vla_ros.converters import convert_bags  # noqa: E402
 from vla_ros.data_types import NANOSECONDS, UserError  # noqa: E402
 from vla_ros.datasets import EpisodeDataset  # noqa: E402
-from vla_ros.nodes.demonstrations import DemonstrationOptions, record_demonstrations  # noqa: E402
-from vla_ros.nodes.rollout import RolloutOptions, rollout_session, run_rollout  # noqa: E402
 from vla_ros.policies import build_policy  # noqa: E402
 from vla_ros.processors import ProcessorOptions, Processors  # noqa: E402
+from vla_ros.rollouts.demonstrations import DemonstrationOptions, record_demonstrations  # noqa: E402
+from vla_ros.rollouts.over_ros import RolloutOptions, rollout_session, run_rollout  # noqa: E402
 
 pytestmark = [pytest.mark.ros, pytest.mark.egl, pytest.mark.slow]
 
@@ -103,9 +103,9 @@ def test_in_lock_step_every_tick_is_answered_by_one_command_of_its_own_observati
 
 
 def commands_in_process(checkpoint: Path) -> list[Any]:
+    from vla_ros.rollouts.in_process import make_driver, run_in_process
     from vla_ros.sim.cameras import CameraRig
     from vla_ros.sim.config import load_sim_config
-    from vla_ros.sim.in_process import make_driver, run_in_process
     from vla_ros.sim.metaworld_robot import MetaWorldRobot
 
     contract = load_contract(ROBOT)

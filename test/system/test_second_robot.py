@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from vla_ros.contract import load_contract
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "robots"))
 import fake_arm
@@ -175,7 +175,7 @@ def policy_node(checkpoint: Path, tmp_path: Path) -> Iterator["subprocess.Popen[
         "enable_control": "true",
         "torch_threads": 1,
     }
-    command = [sys.executable, "-m", "vla_ros.nodes.policy_node", "--ros-args"]
+    command = [sys.executable, "-m", "vla_ros.nodes.policy.policy_node", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
     with (tmp_path / "policy_node.log").open("wb") as log:

@@ -10,7 +10,7 @@ import yaml
 from vla_ros.checkpoint import load_checkpoint, read_inputs
 from vla_ros.contract import load_contract
 from vla_ros.data_types import CheckpointError, ConfigError, Frame, ObservationError, tick_ns
-from vla_ros.inference import PolicyRunner
+from vla_ros.runtime import PolicyRunner
 from vla_ros.training import load_recipe, train
 
 FRONT, STATE, GOAL = "observation.images.front", "observation.state", "goal.image"

@@ -8,7 +8,7 @@ import yaml
 from vla_ros.checkpoint import load_checkpoint
 from vla_ros.data_types import CheckpointError, Frame, tick_ns
 from vla_ros.datasets import EpisodeDataset, WindowSampler
-from vla_ros.inference import PolicyRunner
+from vla_ros.runtime import PolicyRunner
 from vla_ros.training import load_recipe, train
 
 FRONT, STATE = "observation.images.front", "observation.state"

@@ -40,7 +40,7 @@ def add_parser(commands: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Roll out the shipped checkpoint, film the first episodes."""
     from vla_ros.data_types.resources import resource_path
-    from vla_ros.nodes.rollout import RolloutOptions
+    from vla_ros.rollouts.over_ros import RolloutOptions
 
     options = RolloutOptions(
         contract=resource_path(DEFAULT_CONTRACT),

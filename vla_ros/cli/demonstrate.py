@@ -53,7 +53,7 @@ def add_parser(commands: "Subparsers") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record and print where the bags are."""
-    from vla_ros.nodes.demonstrations import DemonstrationOptions, record_demonstrations
+    from vla_ros.rollouts.demonstrations import DemonstrationOptions, record_demonstrations
 
     options = DemonstrationOptions(
         contract=contract_path(arguments.contract),

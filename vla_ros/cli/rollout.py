@@ -19,7 +19,7 @@ from vla_ros.cli.console import print_path, print_table, progress, say
 if TYPE_CHECKING:
     from vla_ros.cli.arguments import Subparsers
     from vla_ros.evaluation.rollout_report import EpisodeTrace, RolloutResult
-    from vla_ros.nodes.rollout import RolloutOptions
+    from vla_ros.rollouts.over_ros import RolloutOptions
 
 
 def add_parser(commands: "Subparsers") -> None:
@@ -57,7 +57,7 @@ def add_parser(commands: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Roll out, print the table, write ``result.json``."""
     from vla_ros.data_types import ConfigError
-    from vla_ros.nodes.rollout import RolloutOptions
+    from vla_ros.rollouts.over_ros import RolloutOptions
 
     if arguments.policy == "checkpoint" and not arguments.checkpoint:
         raise ConfigError("--policy checkpoint needs --checkpoint DIR; or choose --policy expert or --policy random.")
@@ -89,9 +89,9 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
     from vla_ros.data_types import ConfigError
     from vla_ros.data_types.resources import resource_path
     from vla_ros.evaluation.rollout_report import summarise, table_rows
+    from vla_ros.rollouts.in_process import make_driver, run_in_process
     from vla_ros.sim.cameras import CameraRig  # before MuJoCo, whose backend it chooses
     from vla_ros.sim.config import load_sim_config
-    from vla_ros.sim.in_process import make_driver, run_in_process
     from vla_ros.sim.metaworld_robot import MetaWorldRobot
 
     if arguments.record or arguments.lock_step:
@@ -144,7 +144,7 @@ def roll_out_and_report(options: "RolloutOptions", *, picture: str, video: str) 
     """Run, print the table, write ``result.json`` and, where episodes were filmed, the video and the picture."""
     from vla_ros.contract import load_contract
     from vla_ros.evaluation.rollout_report import summarise, table_rows
-    from vla_ros.nodes.rollout import run_rollout
+    from vla_ros.rollouts.over_ros import run_rollout
 
     contract = load_contract(options.contract)
     with progress("episode", options.episodes) as advance:

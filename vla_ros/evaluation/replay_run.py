@@ -11,9 +11,9 @@ from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, DatasetError, Frame, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.replay_report import ReplayTrace
-from vla_ros.inference import ChunkExecutor, PolicyRunner
 from vla_ros.ros_io import ActionStream, Deserialize, ObservationPipeline
 from vla_ros.ros_io.bags import BagMessage
+from vla_ros.runtime import ChunkExecutor, PolicyRunner
 from vla_ros.safety import SafetyFilter
 
 INSTRUCTION_TYPE = "std_msgs/msg/String"

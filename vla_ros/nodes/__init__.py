@@ -1,1 +1,1 @@
-"""ROS 2 nodes, and the processes that run them: lifecycle, callbacks, timers, orchestration. No maths."""
+"""ROS 2 nodes: lifecycle, callbacks, timers. No maths."""

@@ -1,6 +1,6 @@
 """The simulated robot: MetaWorld's physics, sensors and scripted experts. No ROS here.
 
-`vla_ros.nodes.sim_robot_node` puts it behind the topics of a contract. Import the modules that are needed:
+`vla_ros.nodes.sim.sim_robot_node` puts it behind the topics of a contract. Import the modules that are needed:
 `config` and `commands` work without MuJoCo, the rest need the simulator.
 """
 

@@ -10,8 +10,8 @@ import torch
 
 from vla_ros.contract import load_contract
 from vla_ros.data_types import Frame, tick_ns
-from vla_ros.inference import PolicyRunner
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.runtime import PolicyRunner
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")
 KEY = "observation.state"

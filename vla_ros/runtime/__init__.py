@@ -7,19 +7,19 @@ not import torch; only `PolicyRunner` needs it.
 
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.inference.chunk_executor import (
+from vla_ros.runtime.chunk_executor import (
     EXECUTION_MODES,
     ChunkExecutor,
     Execution,
     ExecutionMode,
     ExecutionStatus,
 )
-from vla_ros.inference.latency import LatencyTracker
-from vla_ros.inference.observation_history import ObservationHistory
-from vla_ros.inference.safe_action import zero_motion
+from vla_ros.runtime.latency import LatencyTracker
+from vla_ros.runtime.observation_history import ObservationHistory
+from vla_ros.runtime.safe_action import zero_motion
 
 if TYPE_CHECKING:
-    from vla_ros.inference.policy_runner import PolicyRunner
+    from vla_ros.runtime.policy_runner import PolicyRunner
 
 __all__ = [
     "EXECUTION_MODES",
@@ -37,7 +37,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import `PolicyRunner`, and torch with it, when it is first asked for."""
     if name == "PolicyRunner":
-        from vla_ros.inference.policy_runner import PolicyRunner
+        from vla_ros.runtime.policy_runner import PolicyRunner
 
         return PolicyRunner
-    raise AttributeError(f"module 'vla_ros.inference' has no attribute '{name}'")
+    raise AttributeError(f"module 'vla_ros.runtime' has no attribute '{name}'")

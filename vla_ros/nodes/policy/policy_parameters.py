@@ -1,7 +1,7 @@
 """The policy node's parameters."""
 
-from vla_ros.inference import EXECUTION_MODES
-from vla_ros.nodes.parameters import ParameterRow
+from vla_ros.nodes.common.parameters import ParameterRow
+from vla_ros.runtime import EXECUTION_MODES
 
 POLICY_PARAMETERS = (
     ParameterRow("checkpoint", "", "Folder of the checkpoint to run; required."),

@@ -13,8 +13,8 @@ from rclpy.parameter_client import AsyncParameterClient
 
 from vla_ros.data_types import ConfigError, UserError
 from vla_ros.evaluation.rollout_report import EpisodeTrace
-from vla_ros.nodes.process_group import node_command
-from vla_ros.nodes.rollout import START_TIMEOUT_S, RolloutOptions, Session, rollout_session
+from vla_ros.rollouts.over_ros import START_TIMEOUT_S, RolloutOptions, Session, rollout_session
+from vla_ros.rollouts.process_group import node_command
 
 LINGER_S = 0.25
 """Robot time recorded after success: shows that the expert then rests."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vla_ros.contract import ActionSpec, load_contract
 from vla_ros.data_types import ActionChunk, ConfigError
 from vla_ros.data_types.rotations import convert
-from vla_ros.inference import EXECUTION_MODES, ChunkExecutor, ExecutionStatus
+from vla_ros.runtime import EXECUTION_MODES, ChunkExecutor, ExecutionStatus
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")
 FPS = CONTRACT.fps

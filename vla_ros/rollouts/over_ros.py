@@ -13,9 +13,9 @@ from vla_ros.checkpoint import read_inputs
 from vla_ros.contract import GOAL_IMAGE, load_contract
 from vla_ros.data_types import CheckpointError, ConfigError
 from vla_ros.evaluation.rollout_report import EpisodeTrace
-from vla_ros.nodes.process_group import ChildProcess, ProcessGroup, node_command
-from vla_ros.nodes.rollout_client import RolloutClient
-from vla_ros.nodes.ros_environment import RosDomain, run_environment
+from vla_ros.rollouts.client import RolloutClient
+from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup, node_command
+from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 
 Driver = Literal["checkpoint", "expert", "random"]
 START_TIMEOUT_S = 90.0

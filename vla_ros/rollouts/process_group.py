@@ -17,6 +17,14 @@ from types import TracebackType
 
 from vla_ros.data_types import UserError
 
+NODE_FOLDERS = {
+    "policy_node": "policy",
+    "sim_robot_node": "sim",
+    "expert_node": "sim",
+    "bag_recorder_node": "recorder",
+}
+"""Executable → folder of its module under ``vla_ros.nodes``."""
+
 POLL_S = 0.05
 _ENDING: tuple[tuple[signal.Signals, float], ...] = (
     (signal.SIGINT, 6.0),  # what ROS nodes shut down cleanly on: recorders finish their file, renderers close
@@ -204,11 +212,11 @@ def node_command(node: str, parameters: Mapping[str, object], remappings: Mappin
     """Return the command line that starts one of the package's nodes with this interpreter.
 
     Args:
-        node: Module in ``vla_ros.nodes``, e.g. ``policy_node``.
+        node: Name of an executable of the package, e.g. ``policy_node``.
         parameters: ROS parameter → bool, int, float, str or list of these.
         remappings: Topic or ``__node`` → new name.
     """
-    command = [sys.executable, "-m", f"vla_ros.nodes.{node}", "--ros-args"]
+    command = [sys.executable, "-m", f"vla_ros.nodes.{NODE_FOLDERS[node]}.{node}", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={_yaml(value)}"]
     for name, value in (remappings or {}).items():

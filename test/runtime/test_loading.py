@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vla_ros.contract import load_contract  # noqa: E402
-from vla_ros.nodes.policy_loading import blank_frame, load_policy  # noqa: E402
 from vla_ros.policies.base import Policy, PolicyConfig, PolicyOutput  # noqa: E402
+from vla_ros.runtime.loading import blank_frame, load_policy  # noqa: E402
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")
 STATE = "observation.state"

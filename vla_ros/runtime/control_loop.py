@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, tick_ns
-from vla_ros.inference import ChunkExecutor, ExecutionStatus, LatencyTracker
-from vla_ros.nodes.policy_clock import NodeClock
-from vla_ros.nodes.policy_inference_worker import TickResult
 from vla_ros.ros_io import MissingInput
+from vla_ros.runtime import ChunkExecutor, ExecutionStatus, LatencyTracker
+from vla_ros.runtime.clock import Clock
+from vla_ros.runtime.inference_worker import TickResult
 from vla_ros.safety import SafetyFilter
 
 _IDLE_S = 0.1
@@ -79,7 +79,7 @@ class ControlLoop:
         contract: RobotContract,
         executor: ChunkExecutor,
         safety: SafetyFilter,
-        clock: NodeClock,
+        clock: Clock,
         sink: CommandSink,
         *,
         stale_inputs: Callable[[int], tuple[MissingInput, ...]],

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vla_ros.data_types import UserError
-from vla_ros.nodes.process_group import ChildFailedError, ProcessGroup, node_command
-from vla_ros.nodes.ros_environment import DOMAIN_IDS, RosDomain, domains_in_use, run_environment
+from vla_ros.rollouts.process_group import ChildFailedError, ProcessGroup, node_command
+from vla_ros.rollouts.ros_environment import DOMAIN_IDS, RosDomain, domains_in_use, run_environment
 
 READY = "print('ready', flush=True); "
 SLEEP = READY + "import time; time.sleep(60)"
@@ -65,7 +65,7 @@ def test_a_child_that_ignores_sigint_is_ended_by_a_harder_signal(
     group: ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ending = ((signal.SIGINT, 0.05), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-    monkeypatch.setattr("vla_ros.nodes.process_group._ENDING", ending)
+    monkeypatch.setattr("vla_ros.rollouts.process_group._ENDING", ending)
     with group:
         child = group.start("robot", python(STUBBORN))
         group.wait_until(lambda: "ready" in child.log.read_text(), "say ready", child, 20.0)
@@ -76,7 +76,7 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
 from pathlib import Path
-from vla_ros.nodes.process_group import ProcessGroup
+from vla_ros.rollouts.process_group import ProcessGroup
 child = ProcessGroup(Path({str(tmp_path)!r}), os.environ).start("robot", [sys.executable, "-S", "-c", {SLEEP!r}])
 print(child.pid, flush=True)
 time.sleep(60)
@@ -149,7 +149,7 @@ def test_stopping_one_child_leaves_the_others(group: ProcessGroup) -> None:
 def test_parameters_keep_their_types_on_the_command_line() -> None:
     values = {"flag": True, "count": 3, "small": 1e-05, "path": Path("/data/a b"), "word": "on", "list": [1.5, 2.0]}
     command = node_command("policy_node", values, {"__node": "other"})
-    assert command[1:4] == ["-m", "vla_ros.nodes.policy_node", "--ros-args"]
+    assert command[1:4] == ["-m", "vla_ros.nodes.policy.policy_node", "--ros-args"]
     given = command[4:]
     assert given == [
         "-p", "flag:=true", "-p", "count:=3", "-p", "small:=1.0e-05", "-p", 'path:="/data/a b"', "-p", 'word:="on"',
@@ -175,14 +175,14 @@ def test_a_domain_with_a_bound_port_is_in_use(tmp_path: Path) -> None:
 
 
 def test_without_a_free_domain_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vla_ros.nodes.ros_environment.domains_in_use", lambda: set(DOMAIN_IDS))
+    monkeypatch.setattr("vla_ros.rollouts.ros_environment.domains_in_use", lambda: set(DOMAIN_IDS))
     with pytest.raises(UserError, match=r"No free ROS domain between 30 and 101.*--domain-id"):
         RosDomain()
 
 
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vla_ros.nodes.ros_environment.shared_memory_bytes", lambda: 2**30)
+    monkeypatch.setattr("vla_ros.rollouts.ros_environment.shared_memory_bytes", lambda: 2**30)
 
 
 @pytest.mark.usefixtures("roomy")
@@ -195,7 +195,7 @@ def test_the_run_has_its_domain_this_machine_only_and_the_image_transport() -> N
 
 
 def test_without_room_for_its_segments_the_image_transport_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vla_ros.nodes.ros_environment.shared_memory_bytes", lambda: 64 * 2**20)
+    monkeypatch.setattr("vla_ros.rollouts.ros_environment.shared_memory_bytes", lambda: 64 * 2**20)
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in run_environment(RosDomain(77), {})
 
 

@@ -21,9 +21,9 @@ from rosgraph_msgs.msg import Clock
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ContractError, UserError
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
-from vla_ros.nodes.executor import make_executor, spin_until
-from vla_ros.nodes.process_group import ChildProcess, ProcessGroup
+from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup
 from vla_ros.ros_io.decoders import decode_action, decode_input
+from vla_ros.ros_io.executor import make_executor, spin_until
 from vla_ros.ros_io.rclpy_deserialize import deserialize
 from vla_ros_msgs.msg import ActionChunk, EndEffectorAction, EpisodeStatus, PolicyStatus
 from vla_ros_msgs.srv import ResetEpisode

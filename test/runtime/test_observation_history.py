@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vla_ros.data_types import Frame, ObservationError, tick_ns
-from vla_ros.inference import LatencyTracker, ObservationHistory
+from vla_ros.runtime import LatencyTracker, ObservationHistory
 
 KEY = "observation.state"
 

@@ -24,13 +24,13 @@ from std_srvs.srv import Trigger
 
 from vla_ros.checkpoint import load_checkpoint
 from vla_ros.data_types import UserError
-from vla_ros.nodes.executor import make_executor, spin_until
-from vla_ros.nodes.memory import keep_message_buffers
-from vla_ros.nodes.parameters import declare_parameters
-from vla_ros.nodes.policy_loading import LoadCheckpoint, LoadedPolicy, load_policy, set_torch_threads
-from vla_ros.nodes.policy_parameters import POLICY_PARAMETERS
-from vla_ros.nodes.policy_session import PolicySession
-from vla_ros.nodes.policy_status import diagnostics, policy_status
+from vla_ros.nodes.common.memory import keep_message_buffers
+from vla_ros.nodes.common.parameters import declare_parameters
+from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
+from vla_ros.nodes.policy.session import PolicySession
+from vla_ros.nodes.policy.status import diagnostics, policy_status
+from vla_ros.ros_io.executor import make_executor, spin_until
+from vla_ros.runtime.loading import LoadCheckpoint, LoadedPolicy, load_policy, set_torch_threads
 from vla_ros_msgs.msg import PolicyStatus
 from vla_ros_msgs.srv import LoadPolicy, SetInstruction
 

@@ -11,16 +11,16 @@ from std_msgs.msg import String
 
 from vla_ros.contract import GOAL_IMAGE, SinkSpec
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError, DecodeError
-from vla_ros.inference import ChunkExecutor
-from vla_ros.nodes.parameters import Value
-from vla_ros.nodes.policy_clock import NodeClock
-from vla_ros.nodes.policy_control_loop import CommandSink, ControlLoop
-from vla_ros.nodes.policy_inference_worker import InferenceWorker, TickResult
-from vla_ros.nodes.policy_loading import LoadedPolicy
+from vla_ros.nodes.common.parameters import Value
+from vla_ros.nodes.policy.node_clock import NodeClock
 from vla_ros.ros_io import MissingInput, ObservationPipeline
 from vla_ros.ros_io.encoders import CHUNK_SINKS, check_sinks, encode_chunk, encode_command, message_class
 from vla_ros.ros_io.qos import to_profile
 from vla_ros.ros_io.rclpy_deserialize import deserialize
+from vla_ros.runtime import ChunkExecutor
+from vla_ros.runtime.control_loop import CommandSink, ControlLoop
+from vla_ros.runtime.inference_worker import InferenceWorker, TickResult
+from vla_ros.runtime.loading import LoadedPolicy
 from vla_ros.safety import SafetyFilter
 from vla_ros_msgs.msg import EpisodeStatus
 

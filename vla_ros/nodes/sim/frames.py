@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from vla_ros.contract import RobotContract
-from vla_ros.nodes.sim_publishers import frame_of, time_message, yaw_quaternion
+from vla_ros.nodes.sim.publishers import frame_of, time_message, yaw_quaternion
 from vla_ros.sim.config import SimConfig
 from vla_ros.sim.metaworld_robot import MetaWorldRobot, quaternion_of
 

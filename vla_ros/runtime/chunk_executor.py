@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vla_ros.contract import ActionSpec
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError, nearest_name
 from vla_ros.data_types.rotations import from_quaternion, to_quaternion
-from vla_ros.inference.safe_action import zero_motion
+from vla_ros.runtime.safe_action import zero_motion
 
 ExecutionMode = Literal["latest", "receding_horizon", "temporal_ensemble"]
 EXECUTION_MODES: tuple[str, ...] = get_args(ExecutionMode)

@@ -17,7 +17,7 @@ from vla_ros.checkpoint import load_checkpoint
 from vla_ros.contract import GOAL_IMAGE, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Array, Command, ConfigError, Frame, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
-from vla_ros.inference import ChunkExecutor, PolicyRunner
+from vla_ros.runtime import ChunkExecutor, PolicyRunner
 from vla_ros.safety import SafetyFilter
 from vla_ros.sim.cameras import CameraRig
 from vla_ros.sim.expert import Demonstrator

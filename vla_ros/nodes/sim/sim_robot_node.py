@@ -32,15 +32,15 @@ from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 from vla_ros.contract import load_contract
 from vla_ros.data_types import NANOSECONDS, ConfigError, UserError
 from vla_ros.data_types.resources import resource_path
-from vla_ros.nodes.parameters import ParameterRow, declare_parameters
-from vla_ros.nodes.sim_commands import INTERFACES, CommandSubscriber
-from vla_ros.nodes.sim_frames import FramePublisher
-from vla_ros.nodes.sim_loop import LoopOptions, SimLoop
-from vla_ros.nodes.sim_process import run_node, spin_until_signal
-from vla_ros.nodes.sim_publishers import SensorPublishers, goal_publisher, time_message
+from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
+from vla_ros.nodes.common.process import run_node, spin_until_signal
+from vla_ros.nodes.sim.commands import INTERFACES, CommandSubscriber
+from vla_ros.nodes.sim.frames import FramePublisher
+from vla_ros.nodes.sim.publishers import SensorPublishers, goal_publisher, time_message
 from vla_ros.sim.commands import CommandBuffer
 from vla_ros.sim.config import load_sim_config
 from vla_ros.sim.egl import require_rendering
+from vla_ros.sim.loop import LoopOptions, SimLoop
 from vla_ros.sim.metaworld_robot import STEP_NS, MetaWorldRobot
 from vla_ros_msgs.msg import EpisodeStatus
 from vla_ros_msgs.srv import ResetEpisode, SetTask

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame, UserError, first_tick_at_or_after, tick_ns
-from vla_ros.inference import ChunkExecutor, LatencyTracker, PolicyRunner
-from vla_ros.nodes.policy_clock import NodeClock
 from vla_ros.ros_io import MissingInput, ObservationPipeline
+from vla_ros.runtime import ChunkExecutor, LatencyTracker, PolicyRunner
+from vla_ros.runtime.clock import Clock
 
 _IDLE_S = 0.1  # longest wait before looking at the clock again, should a notification be missed
 
@@ -55,7 +55,7 @@ class InferenceWorker:
         runner: PolicyRunner,
         pipeline: ObservationPipeline,
         executor: ChunkExecutor,
-        clock: NodeClock,
+        clock: Clock,
         *,
         fps: int,
         n_obs_steps: int,

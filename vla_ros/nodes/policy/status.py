@@ -4,8 +4,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from vla_ros.nodes.policy_control_loop import ControlState
-from vla_ros.nodes.policy_session import PolicySession
+from vla_ros.nodes.policy.session import PolicySession
+from vla_ros.runtime.control_loop import ControlState
 from vla_ros_msgs.msg import PolicyStatus
 
 _STATES = {

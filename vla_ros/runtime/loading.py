@@ -10,8 +10,7 @@ import torch
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import GOAL_IMAGE, RobotContract, load_contract
 from vla_ros.data_types import ConfigError, Frame
-from vla_ros.inference import PolicyRunner
-from vla_ros.nodes.parameters import Value
+from vla_ros.runtime import PolicyRunner
 
 LoadCheckpoint = Callable[[str, str], Checkpoint]
 """(folder, device) → the checkpoint."""
@@ -27,7 +26,9 @@ class LoadedPolicy:
 
 
 def load_policy(
-    values: Mapping[str, Value], load_checkpoint: LoadCheckpoint, contract: RobotContract | None = None
+    values: Mapping[str, bool | int | float | str],
+    load_checkpoint: LoadCheckpoint,
+    contract: RobotContract | None = None,
 ) -> LoadedPolicy:
     """Load a checkpoint, check it against the robot and warm it up.
 

@@ -8,8 +8,8 @@ import torch
 
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame
-from vla_ros.inference.observation_history import ObservationHistory
 from vla_ros.policies.base import PolicyState
+from vla_ros.runtime.observation_history import ObservationHistory
 
 
 class PolicyRunner:

@@ -1,0 +1,1 @@
+"""What every node needs: parameters as tables, process set-up, memory."""

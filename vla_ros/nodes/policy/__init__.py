@@ -1,0 +1,1 @@
+"""The policy node: lifecycle, subscriptions, publishers and timers around the runtime. No maths."""

@@ -1,0 +1,1 @@
+"""The recorder of episodes: an episode, a bag."""
