@@ -50,8 +50,12 @@ SECTIONS = {
     "action.gripper": "`action.gripper`",
     "action.record": "`action.record`: where the demonstrator's action is read",
     "action.sinks[]": "`action.sinks`: where commands are published",
-    "action.limits": "`action.limits`: what the safety filter holds",
+    "action.limits": "`action.limits`: what the [safety filter](safety.md) holds",
     "action.limits.workspace": "`action.limits.workspace`",
+    "action.measured": "`action.measured`: where the robot's state is measured",
+    "action.measured.position": "`action.measured.position`",
+    "action.measured.orientation": "`action.measured.orientation`",
+    "action.measured.joints": "`action.measured.joints`",
     "instruction": "`instruction`: language",
     "goal": "`goal`: pictures of what shall be reached",
 }
@@ -62,6 +66,7 @@ MEANINGS = {
     "fps": "Ticks per second of observations, dataset rows and action steps. Part of the hash.",
     "control_rate_hz": "Commands per second; a multiple of `fps`.",
     "base_frame": "frame_id of the robot's base (REP-105).",
+    "tool_frame": "frame_id of the end effector; needed for motions that are given in it.",
     "max_wait_s": "How long after a tick a late sample is waited for before the tick is assembled without it, in s.",
     "inputs": "The streams, at least one.",
     "action": "The action.",
@@ -115,11 +120,15 @@ MEANINGS = {
     "action.rotation": "How the rotation is written: 0, 3, 4 (x, y, z, w) or 6 numbers after the translation.",
     "action.names": "Names of the numbers: translation x, y, z; the rotation's; the gripper last. Or joint names.",
     "action.units": "Unit of each number, for people and for the dataset. Part of the hash.",
-    "action.frame": "frame_id of the motion (REP-105). Part of the hash.",
+    "action.frame": (
+        "frame_id of the motion (REP-105): `base_frame` or `tool_frame`. A workspace is held in the base frame in any "
+        "case; motions in the tool frame are turned by the measured orientation. Part of the hash."
+    ),
     "action.gripper": "Which number is the gripper; left out when there is none.",
     "action.record": "Where the recorder and the converter read the action.",
     "action.sinks": "At least one.",
-    "action.limits": "Bounds; none where a field is left out.",
+    "action.limits": "Bounds; none where a field is left out. Of several for the same, the tightest holds.",
+    "action.measured": "Named here, or derived where only one input can be meant.",
     "action.past_end": (
         "When a chunk is used up: `hold` its last step for `max_hold_s` and then stop, `zero` (command no motion), or "
         "`stop` commanding."
@@ -143,19 +152,57 @@ MEANINGS = {
     "action.limits.lower": "Lowest value of each number, in the action's units.",
     "action.limits.upper": "Highest value of each number.",
     "action.limits.max_speed": "Of the end effector, in m/s.",
-    "action.limits.max_angular_speed": "Of the end effector, or of the fastest joint, in rad/s.",
-    "action.limits.max_acceleration": "Of the end effector, in m/s².",
+    "action.limits.max_angular_speed": "Of the end effector, or of every joint but a gripper, in rad/s.",
+    "action.limits.max_acceleration": "Of the end effector, in m/s², or of every joint but a gripper, in rad/s².",
+    "action.limits.max_angular_acceleration": "Of the end effector, in rad/s².",
+    "action.limits.max_joint_speed": "Of joint positions: one per number, in rad/s (m/s of a prismatic joint).",
+    "action.limits.max_joint_acceleration": "Of joint positions: one per number, in rad/s².",
+    "action.limits.joint_limits": (
+        "Of joint positions: a `joint_limits.yaml` as MoveIt and ros2_control have it, relative to this file, or its "
+        "joints as a mapping. Range, velocity and acceleration count; every joint of the arm must be in it. Copies of "
+        "a contract in checkpoints, bags and datasets hold the numbers."
+    ),
+    "action.limits.urdf": "Of joint positions: a URDF, relative to this file; its joints' ranges and velocities count.",
+    "action.limits.max_following_error": (
+        "How far the commanded state may be from the measured one before commands are dropped, in m, or rad of a "
+        "joint. Of a displacement or twist, none unless it is given."
+    ),
+    "action.limits.max_angular_following_error": "The same of the orientation of a pose, in rad.",
     "action.limits.workspace": "Box for the end effector's position, in the base frame.",
     "action.limits.workspace.min": "Lowest x, y, z, in m.",
     "action.limits.workspace.max": "Highest x, y, z, in m.",
-    "action.limits.workspace.position_key": "Feature with the position now; needed unless the action is a `pose`.",
+    "action.limits.workspace.position_key": "Feature with the position now; the same as `action.measured.position`.",
     "action.limits.workspace.position_names": "Its numbers for x, y, z.",
+    "action.measured.position": (
+        "Of the end effector in the base frame; by default the one PoseStamped or Odometry input that holds a position."
+    ),
+    "action.measured.orientation": "Of the end effector in the base frame; by default of the same input.",
+    "action.measured.joints": (
+        "Of joint positions; by default the JointState inputs that hold the positions of the action's joints."
+    ),
+    "action.measured.position.key": "Feature key, of a vector.",
+    "action.measured.position.names": "Its numbers for x, y, z, in m.",
+    "action.measured.orientation.key": "Feature key, of a vector.",
+    "action.measured.orientation.names": "Its numbers.",
+    "action.measured.orientation.rotation": "How they are written; quaternions are x, y, z, w.",
+    "action.measured.joints.key": "Feature key, of a vector.",
+    "action.measured.joints.names": "Its numbers, one per joint of the action; the gripper's may be left out.",
     "instruction.topic": "ROS topic (std_msgs/msg/String, transient local).",
     "instruction.default": "What holds until the first instruction arrives.",
 }
 
 COMPUTED_DEFAULTS = {
     "control_rate_hz": "`fps`",
+    "tool_frame": "none",
+    "action.frame": "`base_frame`",
+    "action.limits.max_following_error": "what the speed limit covers in 0.5 s",
+    "action.limits.max_angular_following_error": "what the speed limit covers in 0.5 s",
+    "action.measured.joints.names": "the action's joints",
+    "action.limits.workspace.position_key": "derived",
+    "action.limits.workspace.position_names": "derived",
+    "action.measured.position": "derived",
+    "action.measured.orientation": "derived",
+    "action.measured.joints": "derived",
     "max_wait_s": "1 / `fps`",
     "inputs[].fields": "by type",
     "inputs[].points.fields": "x, y, z; of a scan x, y",
@@ -173,6 +220,8 @@ KINDS = {
     "action.record.type": ROS_TYPE,
     "action.sinks[].type": ROS_TYPE,
     "action.gripper.name": "one of `names`",
+    "action.limits.joint_limits": "file name or mapping",
+    "action.limits.urdf": "file name",
 }
 """Choices that are long or come from elsewhere in the file."""
 
@@ -294,7 +343,7 @@ def samples() -> list[dict[str, Any]]:
         ],
     }
     goal = {"camera": "observation.images.a"}
-    return [{"robot_type": "a", "fps": 1, "inputs": inputs, "action": action, "goal": goal}]
+    return [{"robot_type": "a", "fps": 1, "tool_frame": "tool", "inputs": inputs, "action": action, "goal": goal}]
 
 
 def read_samples() -> dict[str, Row]:

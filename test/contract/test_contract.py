@@ -11,6 +11,7 @@ from vla_ros.data_types import ContractError
 
 ROOT = Path(__file__).resolve().parents[2]
 SAWYER = ROOT / "config" / "robots" / "metaworld_sawyer.yaml"
+POSE_FIELDS = [f"pose.position.{axis}" for axis in "xyz"] + [f"pose.orientation.{axis}" for axis in "xyzw"]
 SHIPPED = sorted((ROOT / "config" / "robots").glob("*.yaml"))
 
 
@@ -140,7 +141,6 @@ def test_the_hash_ignores_what_gives_the_numbers_no_meaning(
         (("inputs", 6, "points", "count"), 180),
         (("action", "names"), ["dy", "dx", "dz", "gripper"]),
         (("action", "units"), ["mm", "mm", "mm", "1"]),
-        (("action", "frame"), "tool0"),
         (("action", "gripper", "closed"), 0.5),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
@@ -149,6 +149,17 @@ def test_the_hash_changes_with_what_gives_the_numbers_their_meaning(
     content: Any, sawyer: RobotContract, place: tuple[str | int, ...], value: Any
 ) -> None:
     assert parse_contract(set_at(content, *place, value=value), "robot.yaml").hash != sawyer.hash
+
+
+def test_a_motion_in_the_tool_frame_has_another_hash_and_the_name_of_that_frame_alone_has_not(
+    content: Any, sawyer: RobotContract
+) -> None:
+    content["tool_frame"] = "tool0"
+    assert parse_contract(content, "robot.yaml").hash == sawyer.hash
+    content["inputs"][2].update(fields=POSE_FIELDS, names=[*content["inputs"][2]["names"], *"xyzw"])
+    with_orientation = parse_contract(content, "robot.yaml").hash
+    content["action"]["frame"] = "tool0"
+    assert parse_contract(content, "robot.yaml").hash != with_orientation
 
 
 def test_the_order_of_joined_streams_is_part_of_the_hash(content: Any, sawyer: RobotContract) -> None:

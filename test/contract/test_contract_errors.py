@@ -133,7 +133,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
         [("control_rate_hertz", 20)],
         (
             "control_rate_hertz is not a field here; fields are action, base_frame, control_rate_hz, fps, goal, "
-            "inputs, instruction, max_wait_s, robot_type. Did you mean 'control_rate_hz'?"
+            "inputs, instruction, max_wait_s, robot_type, tool_frame. Did you mean 'control_rate_hz'?"
         ),
     ),
     "wrong type of value": ([("fps", "ten")], "fps expected int, got 'ten'"),
@@ -353,8 +353,15 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     ),
     "speed of nothing": ([("action.limits.max_speed", 0.0)], "action.limits.max_speed must be above 0, got 0.0"),
     "box without a position": (
-        [("action.limits.workspace.position_key", DELETE), ("action.limits.workspace.position_names", DELETE)],
-        "action.limits.workspace needs position_key and position_names: a box for motions must know where",
+        [
+            ("action.limits.workspace.position_key", DELETE),
+            ("action.limits.workspace.position_names", DELETE),
+            ("inputs[1].fields", ["pose.orientation.x", "pose.orientation.y", "pose.orientation.z"]),
+        ],
+        (
+            "action.limits.workspace need the measured position of the end effector in 'base_link', and no PoseStamped "
+            "or Odometry input holds it; add one, or name the numbers in action.measured.position or beside the box"
+        ),
     ),
     "half a position": (
         [("action.limits.workspace.position_names", DELETE)],

@@ -24,7 +24,7 @@ from vla_ros.checkpoint.checkpoint import (
     WEIGHTS,
 )
 from vla_ros.checkpoint.model_card import model_card
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import RobotContract, contract_text, load_contract
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import CheckpointError
 from vla_ros.policies import Policy
@@ -57,7 +57,7 @@ def save_checkpoint(
         CheckpointError: The contract's file is gone or changed, or the folder cannot be written.
     """
     path = Path(path)
-    contract_text = _contract_text(contract)
+    text_of_contract = _contract_text(contract)
     known = {
         "format_version": FORMAT_VERSION,
         "policy": policy.name,
@@ -78,7 +78,7 @@ def save_checkpoint(
         save_file(processors.tensors(), temporary / STATISTICS)
         _write_yaml(temporary / CONFIG, {"policy": policy.name, "config": to_plain(policy.config)})
         _write_yaml(temporary / PROCESSORS, processors.to_dict())
-        (temporary / CONTRACT).write_text(contract_text, encoding="utf-8")
+        (temporary / CONTRACT).write_text(text_of_contract, encoding="utf-8")
         (temporary / METADATA).write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         (temporary / MODEL_CARD).write_text(model_card(policy, processors, contract, known), encoding="utf-8")
         for name, content in (extra_files or {}).items():
@@ -102,7 +102,7 @@ def _contract_text(contract: RobotContract) -> str:
         )
     if load_contract(source).hash != contract.hash:
         raise CheckpointError(f"{source}: the contract was changed since it was read; start again.")
-    return source.read_text(encoding="utf-8")
+    return contract_text(contract)
 
 
 def _write_yaml(path: Path, content: Any) -> None:

@@ -3,6 +3,8 @@
 A contract is written once as YAML under ``config/robots/`` and read by everything else.
 """
 
+from vla_ros.contract.limits import JointLimit, LimitsSpec
+from vla_ros.contract.measurement import MeasurementSpec, measured_sources
 from vla_ros.contract.parse import load_contract, parse_contract
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
@@ -16,7 +18,8 @@ from vla_ros.contract.schema import (
     ImageSpec,
     InputSpec,
     InstructionSpec,
-    LimitsSpec,
+    MeasuredPart,
+    MeasuredSpec,
     PointsSpec,
     QosSpec,
     RecordSpec,
@@ -24,6 +27,7 @@ from vla_ros.contract.schema import (
     SinkSpec,
     WindowSpec,
 )
+from vla_ros.contract.self_contained import contract_text
 
 __all__ = [
     "GOAL_IMAGE",
@@ -36,7 +40,11 @@ __all__ = [
     "ImageSpec",
     "InputSpec",
     "InstructionSpec",
+    "JointLimit",
     "LimitsSpec",
+    "MeasuredPart",
+    "MeasuredSpec",
+    "MeasurementSpec",
     "PointsSpec",
     "QosSpec",
     "RecordSpec",
@@ -44,7 +52,9 @@ __all__ = [
     "Section",
     "SinkSpec",
     "WindowSpec",
+    "contract_text",
     "load_contract",
     "load_yaml",
+    "measured_sources",
     "parse_contract",
 ]

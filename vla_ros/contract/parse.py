@@ -4,9 +4,11 @@ Holds the top level, the inputs and the checks between parts; `parse_action` rea
 YAML says is checked here, never a running robot.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from vla_ros.contract.measurement import check_measured, measured_sources
 from vla_ros.contract.parse_action import parse_action
 from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignment, parse_qos, text, topic
 from vla_ros.contract.reader import Section, load_yaml
@@ -54,24 +56,28 @@ def parse_contract(content: Any, source: str) -> RobotContract:
         raise top.fail(
             "control_rate_hz", f"{control_rate_hz} is not a multiple of fps {fps}: steps would change between commands"
         )
+    base_frame = text(top, "base_frame", "base_link")
+    tool_frame = text(top, "tool_frame") if "tool_frame" in top else top.raw("tool_frame", None)
+    if tool_frame == base_frame:
+        raise top.fail("tool_frame", f"'{tool_frame}' is base_frame too; the tool moves in the base frame")
     contract = RobotContract(
         robot_type=text(top, "robot_type"),
         fps=fps,
         control_rate_hz=control_rate_hz,
-        base_frame=text(top, "base_frame", "base_link"),
+        base_frame=base_frame,
         max_wait_s=top.scalar("max_wait_s", float, 1.0 / fps, minimum=0.0),
         inputs=tuple(_input(section) for section in top.sections("inputs")),
-        action=parse_action(top.section("action")),
+        action=parse_action(top.section("action"), base_frame, tool_frame),
         instruction=_instruction(top.section("instruction", {})),
         goal=_goal(top.section("goal")) if "goal" in top else top.raw("goal", None),
+        tool_frame=tool_frame,
         source=source,
     )
     top.finish()
     _check_keys(contract, top)
     _check_goal(contract, top)
     _check_topics(contract, top)
-    _check_position(contract, top)
-    return contract
+    return _check_position(contract, top)
 
 
 def _input(at: Section) -> InputSpec:
@@ -225,28 +231,21 @@ def _check_topics(contract: RobotContract, top: Section) -> None:
             )
 
 
-def _check_position(contract: RobotContract, top: Section) -> None:
-    """Refuse a workspace box whose filter could not know where the end effector is."""
-    limits, place = contract.action.limits, "action.limits.workspace"
-    if not limits.position_key and not limits.position_names:
-        if limits.workspace_min and contract.action.representation != "pose":
-            raise top.fail(
-                place, "needs position_key and position_names: a box for motions must know where the end effector is"
-            )
-        return
-    if not limits.position_key or not limits.position_names:
-        raise top.fail(place, "needs position_key and position_names together")
-    keys = [key for key, feature in contract.features.items() if feature.kind == "vector"]
-    if limits.position_key not in keys:
-        hint = nearest_name(limits.position_key, keys)
+def _check_position(contract: RobotContract, top: Section) -> RobotContract:
+    """Refuse limits whose filter could not know where the robot is; return the contract with a box's position named."""
+    limits = contract.action.limits
+    if bool(limits.position_key) != bool(limits.position_names):
+        raise top.fail("action.limits.workspace", "needs position_key and position_names together")
+    named = contract.action.measured.position
+    if named.key and limits.position_key and (named.key, named.names) != (limits.position_key, limits.position_names):
         raise top.fail(
-            f"{place}.position_key",
-            f"'{limits.position_key}' is not a vector input; those are {', '.join(keys)}.{hint}",
+            "action.limits.workspace.position_key", "and action.measured.position name different numbers; keep one"
         )
-    names = contract.features[limits.position_key].names
-    for index, name in enumerate(limits.position_names):
-        if name not in names:
-            raise top.fail(
-                f"{place}.position_names[{index}]",
-                f"'{name}' is not a number of {limits.position_key}: {', '.join(names)}.{nearest_name(name, names)}",
-            )
+    check_measured(contract, top)
+    sources = measured_sources(contract)
+    if not limits.workspace_min or limits.position_key or sources.position is None:
+        return contract
+    streams = [contract.inputs[index] for index, _ in sources.position]
+    names = tuple(stream.names[number] for stream, (_, number) in zip(streams, sources.position, strict=True))
+    limits = replace(limits, position_key=streams[0].key, position_names=names)
+    return replace(contract, action=replace(contract.action, limits=limits))

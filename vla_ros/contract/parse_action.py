@@ -2,24 +2,30 @@
 
 from typing import Any, get_args
 
+from vla_ros.contract.parse_limits import parse_limits, parse_measured
 from vla_ros.contract.parse_parts import COMMAND_QOS, parse_alignment, parse_qos, text, topic
 from vla_ros.contract.reader import Section
 from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
     GripperSpec,
-    LimitsSpec,
     RecordSpec,
     Representation,
     SinkSpec,
 )
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
+from vla_ros.data_types import nearest_name
 
 _WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
 
 
-def parse_action(at: Section) -> ActionSpec:
+def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> ActionSpec:
     """Read the action.
+
+    Args:
+        at: The section.
+        base_frame: The frame of its motion unless it says another.
+        tool_frame: The other frame that it may be given in.
 
     Raises:
         UserError: A field is wrong, or the parts contradict each other.
@@ -36,18 +42,30 @@ def parse_action(at: Section) -> ActionSpec:
         units=at.items("units", str, length=len(names)),
         representation=representation,
         rotation=rotation,
-        frame=text(at, "frame", "base_link"),
+        frame=_frame(at, base_frame, tool_frame),
         record=_record(at.section("record"), representation, gripper),
         sinks=tuple(_sink(section, representation, rotation, names) for section in at.sections("sinks")),
-        limits=_limits(at.section("limits", {}), len(names), representation),
+        limits=parse_limits(at.section("limits", {}), names, representation, rotation, gripper),
         gripper=gripper,
         past_end=past_end,
         max_hold_s=at.scalar("max_hold_s", float, 0.1, minimum=0.0),
+        measured=parse_measured(at.section("measured", {}), representation),
     )
     at.finish()
     if not spec.sinks:
         raise at.fail("sinks", "must name at least one topic to publish the action on")
     return spec
+
+
+def _frame(at: Section, base_frame: str, tool_frame: str | None) -> str:
+    """Read the frame of the motion: the filter can hold a box in no frame that it does not know."""
+    frame = text(at, "frame", base_frame)
+    known = [base_frame] if tool_frame is None else [base_frame, tool_frame]
+    if frame not in known:
+        hint = nearest_name(frame, known)
+        named = "" if tool_frame else "; name the end effector's frame in tool_frame to give motions in it"
+        raise at.fail("frame", f"'{frame}' is neither base_frame nor tool_frame ({', '.join(known)}){named}.{hint}")
+    return frame
 
 
 def _check_names(
@@ -126,30 +144,4 @@ def _sink(at: Section, representation: str, rotation: str, names: tuple[str, ...
         if units == "si" and field in at:
             raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
     at.finish()
-    return spec
-
-
-def _limits(at: Section, action_dim: int, representation: str) -> LimitsSpec:
-    workspace = at.section("workspace", {})
-    low = workspace.items("min", float, (), length=3)
-    high = workspace.items("max", float, (), length=3)
-    spec = LimitsSpec(
-        lower=at.items("lower", float, (), length=action_dim),
-        upper=at.items("upper", float, (), length=action_dim),
-        workspace_min=low,
-        workspace_max=high,
-        position_key=workspace.scalar("position_key", str, ""),
-        position_names=workspace.items("position_names", str, (), length=3),
-        max_speed=at.optional("max_speed", float, minimum=0.0, exclusive=True),
-        max_angular_speed=at.optional("max_angular_speed", float, minimum=0.0, exclusive=True),
-        max_acceleration=at.optional("max_acceleration", float, minimum=0.0, exclusive=True),
-    )
-    workspace.finish()
-    at.finish()
-    for lower, upper, field in ((spec.lower, spec.upper, "upper"), (low, high, "workspace.max")):
-        if len(lower) != len(upper) or any(a >= b for a, b in zip(lower, upper, strict=True)):
-            raise at.fail(field, f"must be above its lower bound in every number, got {list(lower)} and {list(upper)}")
-    for field in ("workspace", "max_speed", "max_acceleration"):
-        if representation == "joint_position" and field in at:
-            raise at.fail(field, "bounds the end effector, which joint positions do not tell; use lower and upper")
     return spec

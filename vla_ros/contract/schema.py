@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from vla_ros.contract.limits import LimitsSpec
 from vla_ros.data_types import ContractError, nearest_name
 
 Alignment = Literal["hold", "nearest", "interpolate"]
@@ -175,27 +176,27 @@ class RecordSpec:
 
 
 @dataclass(frozen=True)
-class LimitsSpec:
-    """Bounds that the safety filter holds; None or empty where there is no bound.
+class MeasuredPart:
+    """The numbers of one vector feature that hold a part of the robot's measured state.
 
     Attributes:
-        lower, upper: Per action number, in the action's units.
-        workspace_min, workspace_max: Box for the end effector's position in the base frame, m.
-        position_key, position_names: The feature and its numbers that hold that position now.
-        max_speed: m/s of the end effector.
-        max_angular_speed: rad/s.
-        max_acceleration: m/s².
+        key: Feature key, empty where nothing is named.
+        names: Its numbers: x, y, z; the orientation's; or one per joint of the action.
+        rotation: Of an orientation, how it is written.
     """
 
-    lower: tuple[float, ...] = ()
-    upper: tuple[float, ...] = ()
-    workspace_min: tuple[float, ...] = ()
-    workspace_max: tuple[float, ...] = ()
-    position_key: str = ""
-    position_names: tuple[str, ...] = ()
-    max_speed: float | None = None
-    max_angular_speed: float | None = None
-    max_acceleration: float | None = None
+    key: str = ""
+    names: tuple[str, ...] = ()
+    rotation: Rotation = "quaternion"
+
+
+@dataclass(frozen=True)
+class MeasuredSpec:
+    """Where the contract says that the robot's state is measured; see `measured_sources` for what it leaves out."""
+
+    position: MeasuredPart = field(default_factory=MeasuredPart)
+    orientation: MeasuredPart = field(default_factory=MeasuredPart)
+    joints: MeasuredPart = field(default_factory=MeasuredPart)
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,10 @@ class ActionSpec:
         representation: ``displacement`` over one period of `RobotContract.fps`, ``twist`` (SI),
             absolute ``pose``, or ``joint_position`` (rad; names are joint names).
         rotation: How the rotation is written, ``none`` when the action has none.
-        frame: frame_id of the motion (REP-105).
+        frame: frame_id of the motion (REP-105), the contract's base or tool frame.
         past_end: When a chunk is used up: ``hold`` its last step for `max_hold_s` and then stop,
             ``zero`` (command no motion), or ``stop`` commanding.
+        measured: Where the state is measured that the action changes.
     """
 
     key: str
@@ -225,6 +227,7 @@ class ActionSpec:
     gripper: GripperSpec | None = None
     past_end: Literal["hold", "zero", "stop"] = "zero"
     max_hold_s: float = 0.1
+    measured: MeasuredSpec = field(default_factory=MeasuredSpec)
 
     @property
     def gripper_index(self) -> int | None:
@@ -290,6 +293,7 @@ class RobotContract:
         fps: Ticks per second of observations, datasets and action steps; an integer.
         control_rate_hz: Commands per second; a multiple of `fps` or equal to it.
         base_frame: frame_id of the robot's base (REP-105).
+        tool_frame: frame_id of the end effector, None where no motion is given in it.
         max_wait_s: How long after a tick a late sample is waited for before the observation is
             assembled without it, in s.
         inputs: Subscribed streams.
@@ -308,6 +312,7 @@ class RobotContract:
     action: ActionSpec
     instruction: InstructionSpec
     goal: GoalSpec | None = None
+    tool_frame: str | None = None
     source: str = field(default="", compare=False)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.contract import FeatureSpec, RobotContract, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract, contract_text, load_contract
 from vla_ros.converters.episode import EpisodeReader
 from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, stream_report
 from vla_ros.converters.scan import BagScan, check_contract_of, read_episode_file, scan_bag
@@ -238,8 +238,8 @@ def _contract_text(contract: RobotContract, bags: Sequence[Path]) -> str:
         DatasetError: None of them is there any more.
     """
     for path in [Path(contract.source), *(bag / "contract.yaml" for bag in bags)]:
-        if path.is_file() and load_contract(path).hash == contract.hash:
-            return path.read_text(encoding="utf-8")
+        if path.is_file() and (held := load_contract(path)).hash == contract.hash:
+            return contract_text(held)
     raise DatasetError(
         f"{contract.source or contract.robot_type}: no file holds contract {contract.hash}; "
         "the dataset keeps a copy of it, so its file must still be there."

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, NamedTuple
 
-from vla_ros.contract import QosSpec, RobotContract
+from vla_ros.contract import QosSpec, RobotContract, contract_text
 from vla_ros.data_types import DatasetError, DecodeError
 from vla_ros.ros_io.bag_writer import BagWriter
 from vla_ros.ros_io.stamps import header_stamp_ns
@@ -97,6 +97,7 @@ class EpisodeRecorder:
     ) -> None:
         self.output, self.contract, self.topics = output, contract, tuple(topics)
         self._report, self._hold_back_s = report, hold_back_s
+        self._contract_text = contract_text(contract) if Path(contract.source).is_file() else ""
         self._queue: SimpleQueue[_Message | _Start | _Stop | None] = SimpleQueue()
         self._pending: deque[_Message] = deque()
         self._latched: dict[int, list[bytes]] = {}
@@ -217,7 +218,7 @@ class EpisodeRecorder:
         self._finish(start.previous)
         self._lost = 0
         try:
-            self._bag = _Bag(_next_folder(self.output), self.contract, self.topics, start)
+            self._bag = _Bag(_next_folder(self.output), self.contract, self._contract_text, self.topics, start)
         except DatasetError as reason:
             self._report("error", str(reason))
             start.reply.set_exception(reason)
@@ -252,8 +253,11 @@ class EpisodeRecorder:
 class _Bag:
     """The bag of one episode; used by the writer's thread alone."""
 
-    def __init__(self, path: Path, contract: RobotContract, topics: Sequence[RecordedTopic], start: _Start) -> None:
+    def __init__(
+        self, path: Path, contract: RobotContract, text: str, topics: Sequence[RecordedTopic], start: _Start
+    ) -> None:
         self.path, self.contract, self.topics, self._start = path, contract, topics, start
+        self._contract_text = text
         self.error: DatasetError | None = None
         self._last_ns = start.receive_ns
         self._writer = BagWriter(path)
@@ -298,9 +302,8 @@ class _Bag:
             raise DatasetError(f"{self.path}: cannot be finished: {reason.strerror or reason}") from reason
 
     def _describe(self, facts: Mapping[str, Any]) -> None:
-        source = Path(self.contract.source)
-        if source.is_file():
-            shutil.copyfile(source, self.path / "contract.yaml")
+        if self._contract_text:
+            (self.path / "contract.yaml").write_text(self._contract_text, encoding="utf-8")
         episode = {
             "contract_hash": self.contract.hash,
             "robot_type": self.contract.robot_type,
