@@ -70,16 +70,19 @@ MEANINGS = {
     "max_wait_s": "How long after a tick a late sample is waited for before the tick is assembled without it, in s.",
     "inputs": "The streams, at least one.",
     "action": "The action.",
-    "instruction": "Where instructions come from.",
-    "goal": "Where goal pictures come from; left out, no policy can see one.",
-    "goal.topic": "ROS topic; the newest picture holds until the next, which begins a new episode.",
+    "instruction": "Where instructions come from: short for a latched input `task` of type std_msgs/msg/String.",
+    "goal": "Where images of goals come from: short for a latched input `goal.image`. Left out, no policy sees one.",
+    "goal.topic": "ROS topic; the newest image holds until the next, which begins a new episode.",
     "goal.type": "ROS type.",
     "goal.qos": "Quality of service of the subscription.",
+    "goal.on_new_goal": "As of a latched input.",
     "goal.camera": (
         "Key of the camera that goals are pictures of: they get its crop and size, and training takes its last frame "
         "of an episode for the goal. A checkpoint that sees `goal.image` fits only robots with the same one."
     ),
-    "inputs[].key": "Feature key, `observation.…` or `goal.…`; cameras are `observation.images.<name>` as in LeRobot.",
+    "inputs[].key": (
+        "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot."
+    ),
     "inputs[].topic": "ROS topic, full name.",
     "inputs[].type": "ROS type; decides the form below that is needed and the decoder.",
     "inputs[].qos": "Quality of service of the subscription.",
@@ -97,6 +100,13 @@ MEANINGS = {
         "What the robot does while it is missing: `hold` its pose by commands of zero motion, `stop` commanding after "
         "one command of zero motion, or `abort`: the node deactivates."
     ),
+    "inputs[].begins_episode": "Of a latched input: whether a new value clears history and policy state.",
+    "inputs[].on_new_goal": (
+        "Of a latched input that begins an episode: `keep` the running action chunk until the first one decided on the "
+        "new value, or `zero` motion at once. Images of goals default to `zero`, everything else to `keep`."
+    ),
+    "inputs[].camera": "Of a latched image: key of the camera that it is an image of, whose crop and size it gets.",
+    "inputs[].default": "Of `task`, the instruction: what holds until the first one is received.",
     "inputs[].frame": "Expected frame_id; another one in a message is an error. Left out, it is not checked.",
     "inputs[].image.height": "Pixels, after crop and resize.",
     "inputs[].image.width": "Pixels, after crop and resize.",
@@ -107,7 +117,7 @@ MEANINGS = {
     "inputs[].window.period_s": "Time between them, in s; each is interpolated.",
     "alignment.method": (
         "`hold` the newest sample that is not after the tick, the `nearest` one, or `interpolate` linearly between the "
-        "two around it (numbers only)."
+        "two around it (numbers only). `latch`: the newest received holds until it is replaced, as goals do."
     ),
     "alignment.timeline": "A sample's time: header stamp, or when it was received. Headerless types need `receive`.",
     "qos.reliability": "A best-effort reader hears every publisher; a reliable one only reliable publishers.",
@@ -188,7 +198,8 @@ MEANINGS = {
     "action.measured.joints.key": "Feature key, of a vector.",
     "action.measured.joints.names": "Its numbers, one per joint of the action; the gripper's may be left out.",
     "instruction.topic": "ROS topic (std_msgs/msg/String, transient local).",
-    "instruction.default": "What holds until the first instruction arrives.",
+    "instruction.default": "What holds until the first instruction is received.",
+    "instruction.on_new_goal": "As of a latched input.",
 }
 
 COMPUTED_DEFAULTS = {
@@ -279,7 +290,7 @@ class RecordingSection(Section):
 
     def section(self, field: str, default: Any = _ABSENT) -> Any:
         """Note a mapping and read it."""
-        required = default is _ABSENT and place_of(self.path, field) not in ("action.gripper", "goal")
+        required = default is _ABSENT and place_of(self.path, field) not in ("action.gripper", "goal", "instruction")
         self._note(field, "mapping", _ABSENT if required else None)
         return super().section(field, **({} if default is _ABSENT else {"default": default}))
 
@@ -323,6 +334,19 @@ def samples() -> list[dict[str, Any]]:
             "frame": "imu",
             "window": {"samples": 1, "period_s": 1.0},
         },
+        {
+            "key": "task",
+            "topic": "/i",
+            "type": "std_msgs/msg/String",
+            "alignment": {"method": "latch"},
+        },
+        {
+            "key": "goal.other",
+            "topic": "/j",
+            "type": "sensor_msgs/msg/Image",
+            "alignment": {"method": "latch"},
+            "camera": "observation.images.a",
+        },
         {**stream, "topic": "/d", "key": "observation.state", "type": "sensor_msgs/msg/JointState", "joints": ["a"]},
     ]
     action = {
@@ -343,7 +367,9 @@ def samples() -> list[dict[str, Any]]:
         ],
     }
     goal = {"camera": "observation.images.a"}
-    return [{"robot_type": "a", "fps": 1, "tool_frame": "tool", "inputs": inputs, "action": action, "goal": goal}]
+    top = {"robot_type": "a", "fps": 1, "tool_frame": "tool", "action": action, "goal": goal}
+    short = {"instruction": {"topic": "/k"}, "inputs": [spec for spec in inputs if spec["key"] != "task"]}
+    return [{**top, "inputs": inputs}, {**top, **short}]
 
 
 def read_samples() -> dict[str, Row]:
@@ -379,7 +405,14 @@ def render() -> str:
 def types_table() -> str:
     """Return what each ROS type can be used for."""
     lines = ["## ROS types", "", "| input | needs | numbers by default |", "|---|---|---|"]
-    needs = {"image": "`image`", "points": "`points`", "window": "`window`", "joints": "`joints`", "array": "`names`"}
+    needs = {
+        "text": "`alignment: {method: latch}`",
+        "image": "`image`",
+        "points": "`points`",
+        "window": "`window`",
+        "joints": "`joints`",
+        "array": "`names`",
+    }
     for name, kind in INPUT_TYPES.items():
         lines.append(f"| `{name}` | {needs.get(kind.form, '')} | {', '.join(kind.fields)} |")
     for title, table in (("record", ACTION_SOURCES), ("sink", SINK_REPRESENTATIONS)):

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.signals import SignalHandlerOptions
 
 from bench.children.ended import ended_by_signal
 from bench.plans import SubscriberPlan, SubscriberReport, read_json, write_json
 from vla_ros.contract import RobotContract, load_contract
-from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame
+from vla_ros.data_types import Observation
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy.session import PolicySession
@@ -27,33 +28,38 @@ from vla_ros.ros_io.encoders import message_class
 from vla_ros.ros_io.executor import make_executor, spin_until
 from vla_ros.ros_io.qos import to_profile
 from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.runtime import PredictorSpec
+from vla_ros.safety import StopLatch
 
 _KEPT = 32
 
 
 class FrameSink:
-    """Stands in for a policy's runner: takes frames and decides nothing. Attributes and methods as `PolicyRunner`."""
+    """Stands in for a policy: takes observations and decides nothing. Attributes and methods as `Predictor`."""
 
     def __init__(self, contract: RobotContract) -> None:
-        self.input_keys = tuple(key for key in contract.features if key != contract.action.key)
-        self.optional_keys: tuple[str, ...] = ()
-        self.next_chunk_id = 1
+        keys = tuple(key for key in contract.features if key != contract.action.key)
+        self.spec = PredictorSpec(keys, (), n_obs_steps=1, action_horizon=1, n_action_steps=1)
         self.frames = 0
         self._actions_HA = np.zeros((1, len(contract.action.names)))
-        self._period_ns = NANOSECONDS // contract.fps
-        self._stamp_ns = 0
 
-    def reset(self) -> None:
+    def begin_episode(self) -> None:
         """Forget nothing: nothing is kept."""
 
-    def observe(self, frame: Frame) -> None:
-        """Count a frame."""
-        self.frames += 1
-        self._stamp_ns = frame.stamp_ns
+    def is_prepared(self, instruction: str) -> bool:  # noqa: ARG002
+        """No instruction is read."""
+        return True
 
-    def predict(self) -> ActionChunk:
-        """Return zeros."""
-        return ActionChunk(self._actions_HA, self._stamp_ns, self._period_ns, self.next_chunk_id)
+    def prepare(self, instruction: str) -> None:
+        """Nothing to prepare."""
+
+    def predict(self, observation: Observation, is_known: NDArray[np.bool_]) -> NDArray[np.float64]:  # noqa: ARG002
+        """Count a frame and return zeros."""
+        self.frames += 1
+        return self._actions_HA.copy()
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class PlainSource:
@@ -105,18 +111,16 @@ class SessionSource:
         keep_message_buffers()  # as the node's own main does
         self.arrivals: list[list[int]] = []
         self._sink = FrameSink(contract)
-        config = SimpleNamespace(n_obs_steps=1, n_action_steps=1)
-        checkpoint = SimpleNamespace(policy=SimpleNamespace(config=config), path=plan.contract)
-        loaded: Any = SimpleNamespace(checkpoint=checkpoint, contract=contract, runner=self._sink)
+        loaded: Any = SimpleNamespace(contract=contract, predictor=self._sink)
         values = {row.name: row.default for row in POLICY_PARAMETERS}
-        self._session = PolicySession(node, values, loaded, lambda: False)
+        self._session = PolicySession(node, values, loaded, lambda: False, StopLatch())
         self._runs = plan.path == "frames"
         if self._runs:
             self._session.start()
 
     def received(self) -> int:
         """Return how many messages came."""
-        return self._session.pipeline.stream_status(time.time_ns())[0].count
+        return int(self._session.runtime.pipeline.stream_status(time.time_ns())[0].count)
 
     def frames(self) -> int:
         """Return how many observations were assembled."""

@@ -25,7 +25,7 @@ from vla_ros.data_types import tick_ns
 from vla_ros.ros_io import ObservationPipeline
 from vla_ros.ros_io.bags import deserialize
 from vla_ros.ros_io.stamps import header_stamp_ns
-from vla_ros.runtime import PolicyRunner
+from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.runtime.loading import blank_frame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,8 +161,8 @@ class TestSyntheticRobot:
     def test_its_policy_takes_every_kind_of_input(self, tmp_path: Path, work: str) -> None:
         path = write_contract(tmp_path / "all.yaml", ALL, image_size=(32, 32))
         checkpoint = make_checkpoint(str(path), work)  # type: ignore[arg-type]
-        runner = PolicyRunner(checkpoint)
-        runner.observe(blank_frame(checkpoint.contract, runner.input_keys))
+        runner = PolicyRunner(TorchPredictor(checkpoint), checkpoint.contract.fps)
+        runner.observe(blank_frame(checkpoint.contract, runner.predictor.spec.input_keys))
         assert runner.predict().actions_HA.shape == (ACTION_HORIZON, 4)
 
     def test_plans_survive_their_file(self, tmp_path: Path) -> None:

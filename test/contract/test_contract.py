@@ -179,12 +179,11 @@ def test_a_contract_cannot_be_changed_after_it_was_checked(sawyer: RobotContract
 
 
 def test_a_goal_is_a_picture_of_its_camera_for_policies_and_in_no_dataset(sawyer: RobotContract) -> None:
-    stream = sawyer.goal_stream
+    stream = sawyer.goal
     assert stream is not None
-    assert sawyer.goal is not None
     assert (stream.key, stream.topic, stream.shape) == ("goal.image", "/goal_image", (84, 84, 3))
     assert stream.qos == QosSpec("reliable", "transient_local", 1)
-    assert sawyer.feature("goal.image").shape == sawyer.feature(sawyer.goal.camera).shape
+    assert sawyer.feature("goal.image").shape == sawyer.feature(stream.camera).shape
     assert "goal.image" not in sawyer.features
     assert [*sawyer.policy_features] == [*sawyer.features, "goal.image"]
 
@@ -192,6 +191,5 @@ def test_a_goal_is_a_picture_of_its_camera_for_policies_and_in_no_dataset(sawyer
 def test_a_robot_without_a_goal_has_no_picture_of_one(content: Any) -> None:
     contract = parse_contract({name: value for name, value in content.items() if name != "goal"}, "robot.yaml")
     assert contract.goal is None
-    assert contract.goal_stream is None
     with pytest.raises(ContractError, match=r"no input or action has the key 'goal\.image'"):
         contract.feature("goal.image")

@@ -348,7 +348,7 @@ class TestRunning:
 
     def test_diagnostics_tell_inputs_latency_and_contract(self, robot: Robot, folder: Path) -> None:
         robot.diagnostics = DiagnosticArray()
-        robot.wait(lambda: len(robot.diagnostics.status) == 3, "no diagnostics")
+        robot.wait(lambda: len(robot.diagnostics.status) == 4, "no diagnostics")  # node, two sensors, instruction
         entries = {entry.name: {pair.key: pair.value for pair in entry.values} for entry in robot.diagnostics.status}
         assert entries["policy_node: policy"]["contract_hash"] == load_contract(folder / "contract.yaml").hash
         assert float(entries["policy_node: policy"]["inference_p99_ms"]) > 0

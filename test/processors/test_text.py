@@ -364,7 +364,7 @@ def test_a_missing_package_is_one_sentence_when_it_is_needed(monkeypatch, spec, 
 def test_a_missing_folder_is_one_sentence(tmp_path):
     transformers()
     spec = TextSpec(kind="encoder", source=str(tmp_path / "absent"), width=8)
-    with pytest.raises(ConfigError, match=r"absent' cannot be loaded by transformers"):
+    with pytest.raises(ConfigError, match=r"absent': there is no such folder"):
         TextProcessor(spec)(["push"])
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vla_ros.contract import GoalSpec, QosSpec, RobotContract, load_contract
+from vla_ros.contract import NEVER_TOO_OLD_S, AlignmentSpec, InputSpec, QosSpec, RobotContract, load_contract
 from vla_ros.data_types import ContractError, DecodeError
 from vla_ros.ros_io import ActionStream, ObservationPipeline, decode_input
-from vla_ros.ros_io.message_types import deserialize, serialize
+from vla_ros.ros_io.message_types import deserialize, serialize, typestore
 from vla_ros.ros_io.samples import make_example_action, make_example_message
 
 JOINTS, POSE = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped"
@@ -285,19 +285,27 @@ def test_the_shipped_contract_makes_whole_frames() -> None:
 
 
 def goal_pipeline(make_contract: Any, **options: Any) -> ObservationPipeline:
-    contract = replace(
-        make_contract(IMAGE, POSE),
-        goal=GoalSpec("/goal", IMAGE, QosSpec("reliable", "transient_local", 1), "observation.images.front"),
+    contract = make_contract(IMAGE, POSE)
+    goal = InputSpec(
+        key="goal.image",
+        topic="/goal",
+        type=IMAGE,
+        qos=QosSpec("reliable", "transient_local", 1),
+        alignment=AlignmentSpec("latch", "receive"),
+        max_age_s=NEVER_TOO_OLD_S,
+        image=contract.inputs[0].image,
+        camera="observation.images.front",
     )
+    contract = replace(contract, goals=(*contract.goals, goal))
     pipeline = ObservationPipeline(contract, deserialize, ["observation.posestamped", "goal.image"], **options)
     push(pipeline, 0, 1000)
     return pipeline
 
 
 def picture(pipeline: ObservationPipeline, seed: int) -> tuple[bytes, np.ndarray]:
-    assert pipeline.goal_stream is not None
-    message = make_example_message(pipeline.goal_stream, 0, seed=seed)
-    return serialize(message, IMAGE), decode_input(pipeline.goal_stream, message)
+    spec = pipeline.latched("goal.image").spec
+    message = make_example_message(spec, 0, seed=seed)
+    return serialize(message, IMAGE), decode_input(spec, message)
 
 
 def test_without_its_goal_there_is_no_frame_and_the_sentence_names_the_topic(make_contract: Any) -> None:
@@ -305,14 +313,14 @@ def test_without_its_goal_there_is_no_frame_and_the_sentence_names_the_topic(mak
     assembled = pipeline.assemble(TICK)
     assert assembled.frame is None
     assert [str(item) for item in assembled.missing] == ["'goal.image': nothing received on /goal"]
-    assert [spec.key for spec in pipeline.specs] == ["observation.posestamped"]  # no stream to subscribe to as others
+    assert [spec.key for spec in pipeline.specs] == ["observation.posestamped", "goal.image"]
 
 
 def test_a_goal_is_in_every_frame_until_the_next_and_outlives_episodes(make_contract: Any) -> None:
     pipeline = goal_pipeline(make_contract)
     for seed in (1, 2):
         raw, expected = picture(pipeline, seed)
-        pipeline.set_goal(raw)
+        pipeline.push(1, raw, TICK - 10 + seed)
         frame = pipeline.assemble(TICK).frame
         assert frame is not None
         np.testing.assert_array_equal(frame.values["goal.image"], expected)
@@ -328,7 +336,7 @@ def test_an_optional_goal_is_left_out_until_there_is_one(make_contract: Any) -> 
     frame = pipeline.assemble(TICK).frame
     assert frame is not None
     assert "goal.image" not in frame.values
-    pipeline.set_goal(picture(pipeline, 1)[0])
+    pipeline.push(1, picture(pipeline, 1)[0], TICK)
     frame = pipeline.assemble(TICK).frame
     assert frame is not None
     assert "goal.image" in frame.values
@@ -337,10 +345,37 @@ def test_an_optional_goal_is_left_out_until_there_is_one(make_contract: Any) -> 
 def test_a_goal_that_is_no_picture_takes_the_last_one_away(make_contract: Any) -> None:
     pipeline = goal_pipeline(make_contract)
     raw = picture(pipeline, 1)[0]
-    pipeline.set_goal(raw)
+    pipeline.push(1, raw, TICK - 1)
     with pytest.raises(DecodeError):
-        pipeline.set_goal(raw[:40])
+        pipeline.push(1, raw[:40], TICK)
     assembled = pipeline.assemble(TICK)
     assert assembled.frame is None
     assert str(assembled.missing[0]).startswith("'goal.image': ")
     assert "nothing received" not in str(assembled.missing[0])
+
+
+def test_a_goal_belongs_to_the_ticks_after_it_was_received(make_contract: Any) -> None:
+    pipeline = goal_pipeline(make_contract)
+    (first, before), (second, after) = picture(pipeline, 1), picture(pipeline, 2)
+    pipeline.push(1, first, TICK - 5)
+    pipeline.push(1, second, TICK + 5)
+    push(pipeline, 0, 1010)
+    frames = [pipeline.assemble(stamp).frame for stamp in (TICK, TICK + 10 * MS)]
+    for frame, expected in zip(frames, (before, after), strict=True):
+        assert frame is not None
+        np.testing.assert_array_equal(frame.values["goal.image"], expected)
+
+
+def test_the_instruction_of_a_frame_is_the_one_that_held_at_its_tick(make_contract: Any) -> None:
+    contract = make_contract(POSE)
+    pipeline = ObservationPipeline(contract, deserialize, ["observation.posestamped", "task"])
+    push(pipeline, 0, 1000)
+    text = typestore().types["std_msgs/msg/String"]
+    pipeline.push(1, serialize(text("lift"), "std_msgs/msg/String"), TICK - 1)
+    pipeline.push(1, serialize(text("lower"), "std_msgs/msg/String"), TICK + 1)
+    frame = pipeline.assemble(TICK).frame
+    assert frame is not None
+    assert frame.instruction == "lift"
+    with pytest.raises(DecodeError, match="at most 4096 characters"):
+        pipeline.push(1, serialize(text("x" * 5000), "std_msgs/msg/String"), TICK + 2)
+    assert pipeline.latched("task").newest == "lower"

@@ -12,6 +12,7 @@ from vla_ros.contract import ActionSpec, load_contract
 from vla_ros.data_types import ActionChunk, ConfigError
 from vla_ros.data_types.rotations import convert
 from vla_ros.runtime import EXECUTION_MODES, ChunkExecutor, ExecutionStatus
+from vla_ros.runtime.chunk_executor import chunk_problem
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")
 FPS = CONTRACT.fps
@@ -179,10 +180,7 @@ def test_past_the_end_zero_stops_the_motion_and_keeps_the_gripper() -> None:
     subject.submit(chunk(10, 1))
     first_number(subject, 13)
     found = subject.command_at(14 * PERIOD)
-    assert found.status is ExecutionStatus.ZERO
-    assert found.command is not None
-    assert found.command.action.tolist() == [0, 0, 0, 0.5]
-    assert found.command.chunk_id == 0
+    assert (found.command, found.status) == (None, ExecutionStatus.ZERO)
 
 
 def test_past_the_end_hold_repeats_the_last_step_for_a_while_and_then_stops() -> None:
@@ -202,16 +200,35 @@ def test_past_the_end_stop_gives_no_command() -> None:
     assert (found.command, found.status) == (None, ExecutionStatus.STOPPED)
 
 
-def test_there_is_no_zero_command_before_the_first_command() -> None:
-    assert executor().zero_command(0) is None
+@pytest.mark.parametrize("latency", [0, 20_000_000, 49_000_000, 120_000_000])
+def test_a_chunk_of_one_step_is_due_for_one_period_from_its_arrival(latency: int) -> None:
+    subject = executor()
+    one = ActionChunk(np.array([[0.1, 0.0, 0.0, 0.5]]), 10 * PERIOD, PERIOD, 1)
+    arrival = 10 * PERIOD + latency
+    subject.submit(one, arrival)
+    assert subject.command_at(arrival - 1).status is ExecutionStatus.WAITING
+    for moment in (arrival, arrival + PERIOD - 1):
+        found = subject.command_at(moment)
+        assert found.command is not None
+        assert (found.command.action[0], found.command.observation_stamp_ns) == (0.1, 10 * PERIOD)
+    assert subject.command_at(arrival + PERIOD).status is ExecutionStatus.ZERO
 
 
-def test_the_zero_of_a_pose_is_the_last_pose() -> None:
-    names = ("x", "y", "z")
-    action = replace(CONTRACT.action, names=names, representation="pose", gripper=None)
-    zero = executor(action=action).zero_command(5, np.array([0.1, 0.2, 0.3]))
-    assert zero is not None
-    assert zero.action.tolist() == [0.1, 0.2, 0.3]
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_named_with_its_step(bad: float) -> None:
+    actions = np.zeros((4, 4))
+    actions[2, 1] = bad
+    problem = chunk_problem(CONTRACT.action, ActionChunk(actions, 0, PERIOD, 1))
+    assert problem == f"'dy' of step 2 is {bad}, not a finite number"
+
+
+def test_a_rotation_that_stands_for_none_is_a_problem_of_its_chunk() -> None:
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    action = replace(CONTRACT.action, names=names, representation="pose", rotation="quaternion", gripper=None)
+    actions = np.tile([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], (3, 1))
+    assert chunk_problem(action, ActionChunk(actions.copy(), 0, PERIOD, 1)) == ""
+    actions[1, 6] = 0.0
+    assert "stands for no rotation" in chunk_problem(action, ActionChunk(actions, 0, PERIOD, 1))
 
 
 @pytest.mark.parametrize(

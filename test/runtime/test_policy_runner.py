@@ -11,7 +11,8 @@ import torch
 from vla_ros.contract import load_contract
 from vla_ros.data_types import Frame, tick_ns
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.runtime import PolicyRunner
+from vla_ros.runtime import PolicyRunner, TorchPredictor
+from vla_ros.runtime.loading import warm_up
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml")
 KEY = "observation.state"
@@ -69,7 +70,7 @@ def runner(seed: int | None = 0, policy: type[Counting] = Counting, n_obs_steps:
         action_horizon=3,
     )
     checkpoint: Any = SimpleNamespace(policy=policy(config), processors=Plain(), contract=CONTRACT)
-    return PolicyRunner(checkpoint, seed)
+    return PolicyRunner(TorchPredictor(checkpoint, seed), CONTRACT.fps)
 
 
 def frame(index: int) -> Frame:
@@ -119,7 +120,7 @@ def test_with_a_seed_every_episode_draws_the_same_noise() -> None:
 
 def test_warming_up_leaves_no_trace() -> None:
     warm, cold = runner(), runner()
-    warm.warm_up(frame(9))
+    warm_up(warm.predictor, CONTRACT, frame(9), runs=3)
     chunks = []
     for subject in (warm, cold):
         subject.observe(frame(1))
@@ -138,7 +139,8 @@ def test_padding_is_told_to_the_policy(n_frames: int) -> None:
 
 def test_the_policy_is_told_which_frames_its_state_was_made_with() -> None:
     subject = runner(policy=Recording, n_obs_steps=3)
-    policy: Any = subject._policy
+    predictor: Any = subject.predictor
+    policy = predictor._policy
     for frames in ([0], [1], [2, 3], [], [4, 5, 6, 7]):
         for index in frames:
             subject.observe(frame(index))

@@ -163,7 +163,7 @@ def drive_in_process() -> Iterator[Callable[[Path], EpisodeTrace]]:
     rig = CameraRig(robot.model, config.cameras)
 
     def drive(checkpoint: Path) -> EpisodeTrace:
-        driver = make_driver("checkpoint", CONTRACT, checkpoint=str(checkpoint), rig=rig, task=TASK)
+        driver = make_driver("checkpoint", CONTRACT, checkpoint=str(checkpoint), rig=rig, config=config, task=TASK)
         limit_s = TICKS / CONTRACT.fps
         (trace,) = run_in_process(robot, CONTRACT, driver, episodes=1, first_seed=SEED, time_limit_s=limit_s)
         return trace

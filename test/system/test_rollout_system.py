@@ -113,7 +113,7 @@ def commands_in_process(checkpoint: Path) -> list[Any]:
     robot = MetaWorldRobot("push-v3", config)
     rig = CameraRig(robot.model, config.cameras)
     try:
-        driver = make_driver("checkpoint", contract, checkpoint=str(checkpoint), rig=rig, task="push-v3")
+        driver = make_driver("checkpoint", contract, checkpoint=str(checkpoint), rig=rig, config=config, task="push-v3")
         (trace,) = run_in_process(robot, contract, driver, episodes=1, first_seed=0, time_limit_s=0.6)
     finally:
         rig.close()

@@ -10,7 +10,7 @@ import yaml
 from vla_ros.checkpoint import load_checkpoint, read_inputs
 from vla_ros.contract import load_contract
 from vla_ros.data_types import CheckpointError, ConfigError, Frame, ObservationError, tick_ns
-from vla_ros.runtime import PolicyRunner
+from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.training import load_recipe, train
 
 FRONT, STATE, GOAL = "observation.images.front", "observation.state", "goal.image"
@@ -41,8 +41,8 @@ def prediction(runner: PolicyRunner, goal: int | None) -> np.ndarray:
 def test_a_trained_policy_sees_its_goal_and_does_without_where_words_took_its_place(recipe, recorded):
     checkpoint = load_checkpoint(train(recipe, recorded()))
     assert read_inputs(checkpoint.path) == (FRONT, STATE, GOAL)
-    runner = PolicyRunner(checkpoint, seed=0)
-    assert runner.optional_keys == (GOAL,)
+    runner = PolicyRunner(TorchPredictor(checkpoint, seed=0), 20)
+    assert runner.predictor.spec.optional_keys == (GOAL,)
     dark, bright, none = (prediction(runner, goal) for goal in (0, 255, None))
     assert not np.array_equal(dark, bright)
     assert not np.array_equal(dark, none)
@@ -51,8 +51,8 @@ def test_a_trained_policy_sees_its_goal_and_does_without_where_words_took_its_pl
 def test_a_policy_that_needs_its_goal_is_not_run_without(make_recipe, recorded):
     policy = {**GRP, "overrides": {**GRP["overrides"], "text": None}}
     path = make_recipe(inputs=[FRONT, STATE, GOAL], policy=policy, epochs=1)
-    runner = PolicyRunner(load_checkpoint(train(load_recipe(path), recorded())), seed=0)
-    assert runner.optional_keys == ()
+    runner = PolicyRunner(TorchPredictor(load_checkpoint(train(load_recipe(path), recorded())), seed=0), 20)
+    assert runner.predictor.spec.optional_keys == ()
     with pytest.raises(ObservationError, match=r"lacks goal\.image"):
         runner.observe(frame(1))
 

@@ -8,7 +8,7 @@ import yaml
 from vla_ros.checkpoint import load_checkpoint
 from vla_ros.data_types import CheckpointError, Frame, tick_ns
 from vla_ros.datasets import EpisodeDataset, WindowSampler
-from vla_ros.runtime import PolicyRunner
+from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.training import load_recipe, train
 
 FRONT, STATE = "observation.images.front", "observation.state"
@@ -39,7 +39,10 @@ def test_checkpoint_runs_episodes_and_knows_the_instruction_without_its_model(
     steps = checkpoint.policy.config.n_obs_steps
     sampler = WindowSampler(dataset, [0], [FRONT, STATE], steps, checkpoint.policy.config.action_horizon)
     raw = sampler.batch(np.arange(6))
-    runner, noise = PolicyRunner(checkpoint, seed=0), torch.Generator().manual_seed(0)
+    runner, noise = (
+        PolicyRunner(TorchPredictor(checkpoint, seed=0), checkpoint.contract.fps),
+        torch.Generator().manual_seed(0),
+    )
     for tick in range(6):
         values = {key: raw[key][tick, -1] for key in (FRONT, STATE)}
         runner.observe(Frame(tick_ns(tick, checkpoint.contract.fps), values, raw["task"][0]))

@@ -90,6 +90,7 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
     from vla_ros.data_types.resources import resource_path
     from vla_ros.evaluation.rollout_report import summarise, table_rows
     from vla_ros.rollouts.in_process import make_driver, run_in_process
+    from vla_ros.runtime import RuntimeOptions
     from vla_ros.sim.cameras import CameraRig  # before MuJoCo, whose backend it chooses
     from vla_ros.sim.config import load_sim_config
     from vla_ros.sim.metaworld_robot import MetaWorldRobot
@@ -106,8 +107,9 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
             contract,
             checkpoint=arguments.checkpoint,
             rig=rig,
+            config=config,
             task=arguments.task,
-            chunk_mode=arguments.chunk_mode,
+            options=RuntimeOptions(chunk_mode=arguments.chunk_mode),
         )
         episodes = run_in_process(
             robot,

@@ -14,11 +14,13 @@ from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignmen
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
-    GoalSpec,
+    INSTRUCTION,
+    NEVER_TOO_OLD_S,
+    AlignmentSpec,
     ImageSpec,
     InputSpec,
-    InstructionSpec,
     OnMissing,
+    OnNewGoal,
     PointsSpec,
     RobotContract,
     WindowSpec,
@@ -27,6 +29,8 @@ from vla_ros.contract.types import INPUT_TYPES, InputType
 from vla_ros.data_types import ContractError, nearest_name
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+TEXT_TYPE = "std_msgs/msg/String"
+_LATCH = AlignmentSpec("latch", "receive")
 
 
 def load_contract(path: str | Path) -> RobotContract:
@@ -60,22 +64,22 @@ def parse_contract(content: Any, source: str) -> RobotContract:
     tool_frame = text(top, "tool_frame") if "tool_frame" in top else top.raw("tool_frame", None)
     if tool_frame == base_frame:
         raise top.fail("tool_frame", f"'{tool_frame}' is base_frame too; the tool moves in the base frame")
+    streams = [_input(section) for section in top.sections("inputs")]
+    sampled = [spec for spec in streams if not _says_what_to_do(spec)]
     contract = RobotContract(
         robot_type=text(top, "robot_type"),
         fps=fps,
         control_rate_hz=control_rate_hz,
         base_frame=base_frame,
         max_wait_s=top.scalar("max_wait_s", float, 1.0 / fps, minimum=0.0),
-        inputs=tuple(_input(section) for section in top.sections("inputs")),
+        inputs=tuple(sampled),
         action=parse_action(top.section("action"), base_frame, tool_frame),
-        instruction=_instruction(top.section("instruction", {})),
-        goal=_goal(top.section("goal")) if "goal" in top else top.raw("goal", None),
+        goals=_goals(top, [spec for spec in streams if _says_what_to_do(spec)], sampled),
         tool_frame=tool_frame,
         source=source,
     )
     top.finish()
     _check_keys(contract, top)
-    _check_goal(contract, top)
     _check_topics(contract, top)
     return _check_position(contract, top)
 
@@ -83,22 +87,27 @@ def parse_contract(content: Any, source: str) -> RobotContract:
 def _input(at: Section) -> InputSpec:
     type_name = at.scalar("type", str, choices=list(INPUT_TYPES))
     kind = INPUT_TYPES[type_name]
-    key = at.scalar("key", str)
-    if not key.startswith(("observation.", "goal.")) or "/" in key or not all(key.split(".")):
-        raise at.fail(
-            "key", f"'{key}' must be 'observation.' or 'goal.' and a name, parts joined by single dots, no '/'"
-        )
-    image = _image(at.section("image")) if kind.form == "image" else None
+    key = _key(at, type_name)
+    numeric = kind.form in ("window", "joints", "fields", "array")
+    alignment = parse_alignment(at, numeric=numeric, has_header=kind.has_header)
+    latched = alignment.method == "latch"
+    if kind.form == "text" and not latched:
+        raise at.fail("alignment.method", "of an instruction must be 'latch': it holds until there is another")
+    camera = at.scalar("camera", str, "") if kind.form == "image" and latched else ""
+    image = _image(at.section("image")) if kind.form == "image" and not camera else None
     points = _points(at.section("points"), kind) if kind.form == "points" else None
     window = _window(at.section("window")) if kind.form == "window" else None
-    names, fields = ((), ()) if image or points else _selection(at, kind)
+    if latched and (points or window):
+        raise at.fail("alignment.method", f"'latch' is for goals: text, images and vectors, not for {type_name}")
+    names, fields = ((), ()) if not numeric and not window else _selection(at, kind)
+    longest: Any = NEVER_TOO_OLD_S if latched else None
     spec = InputSpec(
         key=key,
         topic=topic(at),
         type=type_name,
-        qos=parse_qos(at, SENSOR_QOS),
-        alignment=parse_alignment(at, numeric=image is None and points is None, has_header=kind.has_header),
-        max_age_s=at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
+        qos=parse_qos(at, LATCHED_QOS if latched else SENSOR_QOS),
+        alignment=alignment,
+        max_age_s=longest or at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
         names=names,
         fields=fields,
         image=image,
@@ -107,11 +116,39 @@ def _input(at: Section) -> InputSpec:
         required=at.scalar("required", bool, True),
         on_missing=at.scalar("on_missing", str, "stop", choices=get_args(OnMissing)),  # type: ignore[arg-type] # checked
         frame=text(at, "frame") if "frame" in at else at.raw("frame", None),
+        begins_episode=at.scalar("begins_episode", bool, True) if latched else False,
+        on_new_goal=_on_new_goal(at, image=kind.form == "image") if latched else "keep",
+        camera=camera,
+        default=at.scalar("default", str, "") if kind.form == "text" else "",
     )
     at.finish()
     if spec.frame is not None and not kind.has_header:
         raise at.fail("frame", f"{type_name} carries no header and so no frame; leave it out")
     return spec
+
+
+def _key(at: Section, type_name: str) -> str:
+    key = at.scalar("key", str)
+    if (key == INSTRUCTION) != (type_name == TEXT_TYPE):
+        raise at.fail("key", f"'{INSTRUCTION}' is the instruction and of type {TEXT_TYPE}, got '{key}' of {type_name}")
+    if key == INSTRUCTION:
+        return key
+    if not key.startswith(("observation.", "goal.")) or "/" in key or not all(key.split(".")):
+        raise at.fail(
+            "key", f"'{key}' must be 'observation.' or 'goal.' and a name, parts joined by single dots, no '/'"
+        )
+    return key
+
+
+def _on_new_goal(at: Section, *, image: bool) -> OnNewGoal:
+    # an arm that was shown another goal should not go on towards the last one; words often only refine it
+    chosen: Any = at.scalar("on_new_goal", str, "zero" if image else "keep", choices=get_args(OnNewGoal))
+    return chosen  # type: ignore[no-any-return]  # one of the choices
+
+
+def _says_what_to_do(spec: InputSpec) -> bool:
+    """Whether no dataset stores the input frame by frame: the instruction and images of goals."""
+    return spec.key == INSTRUCTION or (spec.is_latched and bool(spec.camera))
 
 
 def _selection(at: Section, kind: InputType) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -159,34 +196,64 @@ def _window(at: Section) -> WindowSpec:
     return spec
 
 
-def _instruction(at: Section) -> InstructionSpec:
-    spec = InstructionSpec(topic(at, "/instruction"), at.scalar("default", str, ""))
-    at.finish()
-    return spec
+def _goals(top: Section, given: list[InputSpec], sampled: list[InputSpec]) -> tuple[InputSpec, ...]:
+    """Join the latched inputs with those of the short sections ``instruction`` and ``goal``, which mean the same."""
+    goals = list(given)
+    for name, key, read in (("instruction", INSTRUCTION, _instruction), ("goal", GOAL_IMAGE, _goal)):
+        is_given = any(spec.key == key for spec in (*given, *sampled))
+        if name in top:
+            if is_given:
+                raise top.fail(name, f"'{key}' is an input already; leave one of them out")
+            goals.append(read(top.section(name)))
+        else:
+            top.raw(name, None)
+            if key == INSTRUCTION and not is_given:
+                goals.append(_instruction(top.section(name, {})))
+    cameras = {spec.key: spec for spec in sampled if spec.image is not None}
+    keys = [spec.key for spec in goals]
+    for number, spec in enumerate(goals):
+        place = "goal.camera" if "goal" in top else f"inputs: '{spec.key}': camera"
+        if keys.index(spec.key) != number:
+            raise top.fail("inputs", f"'{spec.key}' is given twice; keep one of them")
+        if spec.camera and spec.camera not in cameras:
+            hint = nearest_name(spec.camera, cameras)
+            known = ", ".join(cameras) or "none"
+            raise top.fail(place, f"'{spec.camera}' is not an image input; those are {known}.{hint}")
+        if spec.camera:
+            goals[number] = replace(spec, image=cameras[spec.camera].image)
+    return tuple(sorted(goals, key=lambda spec: spec.key != INSTRUCTION))
 
 
-def _goal(at: Section) -> GoalSpec:
-    spec = GoalSpec(
-        topic=topic(at, "/goal_image"),
-        type=at.scalar("type", str, IMAGE_TYPES[0], choices=IMAGE_TYPES),
-        qos=parse_qos(at, LATCHED_QOS),
-        camera=at.scalar("camera", str),
+def _instruction(at: Section) -> InputSpec:
+    spec = InputSpec(
+        key=INSTRUCTION,
+        topic=topic(at, "/instruction"),
+        type=TEXT_TYPE,
+        qos=LATCHED_QOS,
+        alignment=_LATCH,
+        max_age_s=NEVER_TOO_OLD_S,
+        begins_episode=True,
+        on_new_goal=_on_new_goal(at, image=False),
+        default=at.scalar("default", str, ""),
     )
     at.finish()
     return spec
 
 
-def _check_goal(contract: RobotContract, top: Section) -> None:
-    """Refuse a goal that is no camera's picture, or that is an input already."""
-    if contract.goal is None:
-        return
-    cameras = [spec.key for spec in contract.inputs if spec.image is not None]
-    if contract.goal.camera not in cameras:
-        hint = nearest_name(contract.goal.camera, cameras)
-        known = ", ".join(cameras) or "none"
-        raise top.fail("goal.camera", f"'{contract.goal.camera}' is not an image input; those are {known}.{hint}")
-    if any(spec.key == GOAL_IMAGE for spec in contract.inputs):
-        raise top.fail("goal", f"'{GOAL_IMAGE}' is an input already; leave one of them out")
+def _goal(at: Section) -> InputSpec:
+    spec = InputSpec(
+        key=GOAL_IMAGE,
+        topic=topic(at, "/goal_image"),
+        type=at.scalar("type", str, IMAGE_TYPES[0], choices=IMAGE_TYPES),
+        qos=parse_qos(at, LATCHED_QOS),
+        alignment=_LATCH,
+        max_age_s=NEVER_TOO_OLD_S,
+        begins_episode=True,
+        on_new_goal=_on_new_goal(at, image=True),
+        camera=at.scalar("camera", str),
+    )
+    at.finish()
+    return spec
 
 
 def _check_keys(contract: RobotContract, top: Section) -> None:
@@ -215,9 +282,8 @@ def _check_topics(contract: RobotContract, top: Section) -> None:
     uses = [(f"inputs[{i}]", spec.topic, spec.type) for i, spec in enumerate(contract.inputs)]
     uses.append(("action.record", action.record.topic, action.record.type))
     uses += [(f"action.sinks[{i}]", sink.topic, sink.type) for i, sink in enumerate(action.sinks)]
-    if contract.goal is not None:
-        uses.append(("goal", contract.goal.topic, contract.goal.type))
-    uses.append(("instruction", contract.instruction.topic, "std_msgs/msg/String"))
+    names = {INSTRUCTION: "instruction", GOAL_IMAGE: "goal"}
+    uses += [(names.get(s.key, f"inputs: '{s.key}'"), s.topic, s.type) for s in reversed(contract.goals)]
     seen: dict[str, tuple[str, str]] = {}
     for place, name, type_name in uses:
         other, other_type = seen.setdefault(name, (place, type_name))

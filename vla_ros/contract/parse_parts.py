@@ -62,8 +62,11 @@ def parse_alignment(at: Section, *, numeric: bool, has_header: bool) -> Alignmen
     """
     section = at.section("alignment", {})
     method: Any = section.scalar("method", str, "hold", choices=get_args(Alignment))
-    timeline: Any = section.scalar("timeline", str, "header", choices=get_args(Timeline))
+    default = "header" if method != "latch" else "receive"
+    timeline: Any = section.scalar("timeline", str, default, choices=get_args(Timeline))
     section.finish()
+    if method == "latch" and timeline != "receive":
+        raise section.fail("timeline", "of a latched input is always 'receive': it holds from the moment it came")
     if method == "interpolate" and not numeric:
         raise section.fail("method", "'interpolate' needs numbers; images and points take 'hold' or 'nearest'")
     if timeline == "header" and not has_header:

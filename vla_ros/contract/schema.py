@@ -13,14 +13,18 @@ from typing import Literal
 from vla_ros.contract.limits import LimitsSpec
 from vla_ros.data_types import ContractError, nearest_name
 
-Alignment = Literal["hold", "nearest", "interpolate"]
+Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
+OnNewGoal = Literal["keep", "zero"]
 Representation = Literal["displacement", "twist", "pose", "joint_position"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 
 GOAL_IMAGE = "goal.image"
-"""Feature key of the goal's picture."""
+"""Feature key of an image of the goal."""
+
+INSTRUCTION = "task"
+"""Key of the instruction; datasets keep it as their task."""
 
 NEVER_TOO_OLD_S = 1e9
 """Age limit, in s, of what holds until it is replaced."""
@@ -43,8 +47,8 @@ class AlignmentSpec:
     """How stamped samples become the value at a tick.
 
     Attributes:
-        method: ``hold`` the newest sample not after the tick, the ``nearest`` one, or ``interpolate``
-            linearly between the two around it (numbers only).
+        method: ``hold`` the newest sample not after the tick, the ``nearest`` one, ``interpolate`` linearly between
+            the two around it (numbers only), or ``latch``: the newest received holds until it is replaced, however old.
         timeline: Whether a sample's time is its header stamp or the moment it was received.
     """
 
@@ -104,6 +108,11 @@ class InputSpec:
         on_missing: What the robot does meanwhile: ``hold`` its pose by commands of zero motion,
             ``stop`` commanding, or ``abort`` (deactivate the node).
         frame: Expected frame_id (REP-105), or None not to check it.
+        begins_episode: Of a latched input: whether a new value begins an episode, clearing history and policy state.
+        on_new_goal: What becomes of the running action chunk when it does: ``keep`` it until the first chunk decided on
+            the new value, or ``zero`` motion at once.
+        camera: Of a latched image: key of the camera that it is an image of.
+        default: Of an instruction: what holds until the first one is received.
     """
 
     key: str
@@ -120,6 +129,15 @@ class InputSpec:
     required: bool = True
     on_missing: OnMissing = "stop"
     frame: str | None = None
+    begins_episode: bool = False
+    on_new_goal: OnNewGoal = "keep"
+    camera: str = ""
+    default: str = ""
+
+    @property
+    def is_latched(self) -> bool:
+        """Whether the newest value holds until it is replaced."""
+        return self.alignment.method == "latch"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -241,31 +259,6 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
-class InstructionSpec:
-    """Where instructions come from, and which one holds until the first arrives."""
-
-    topic: str
-    default: str = ""
-
-
-@dataclass(frozen=True)
-class GoalSpec:
-    """Where pictures of the goal come from: what a camera shall see when the task is done.
-
-    Attributes:
-        topic: ROS topic; the newest picture holds until the next.
-        type: ``sensor_msgs/msg/Image`` or ``CompressedImage``.
-        camera: Key of the camera that it is a picture of, whose crop and size it gets. Training takes this camera's
-            last frame of an episode for the episode's goal.
-    """
-
-    topic: str
-    type: str
-    qos: QosSpec
-    camera: str
-
-
-@dataclass(frozen=True)
 class FeatureSpec:
     """One feature as datasets, statistics and policies see it.
 
@@ -296,10 +289,10 @@ class RobotContract:
         tool_frame: frame_id of the end effector, None where no motion is given in it.
         max_wait_s: How long after a tick a late sample is waited for before the observation is
             assembled without it, in s.
-        inputs: Subscribed streams.
+        inputs: Subscribed streams that datasets store, frame by frame.
         action: The action.
-        instruction: Language input.
-        goal: Goal pictures, None where the robot is given none.
+        goals: Latched inputs that say what to do, the instruction first. Datasets store the instruction as the
+            episode's task, and no images of goals: training takes the last frame of an episode for them.
         source: File it was read from, for messages; no part of its identity.
     """
 
@@ -310,8 +303,7 @@ class RobotContract:
     max_wait_s: float
     inputs: tuple[InputSpec, ...]
     action: ActionSpec
-    instruction: InstructionSpec
-    goal: GoalSpec | None = None
+    goals: tuple[InputSpec, ...]
     tool_frame: str | None = None
     source: str = field(default="", compare=False)
 
@@ -332,26 +324,24 @@ class RobotContract:
 
     @property
     def policy_features(self) -> dict[str, FeatureSpec]:
-        """As `features`, with ``goal.image`` last where the robot is given goals; no dataset stores that one."""
-        stream = self.goal_stream
-        return self.features if stream is None else {**self.features, stream.key: _input_feature(stream)}
+        """As `features`, with the images of goals last; no dataset stores those."""
+        goals = {spec.key: _input_feature(spec) for spec in self.goals if spec.image is not None}
+        return {**self.features, **goals}
 
     @property
-    def goal_stream(self) -> InputSpec | None:
-        """The goal's picture as a stream: its camera's form, for as long as there is no other."""
-        goal = self.goal
-        if goal is None:
-            return None
-        camera = next(spec for spec in self.inputs if spec.key == goal.camera)
-        return InputSpec(
-            key=GOAL_IMAGE,
-            topic=goal.topic,
-            type=goal.type,
-            qos=goal.qos,
-            alignment=AlignmentSpec("hold", "receive"),
-            max_age_s=NEVER_TOO_OLD_S,
-            image=camera.image,
-        )
+    def streams(self) -> tuple[InputSpec, ...]:
+        """Everything that is subscribed to."""
+        return (*self.inputs, *self.goals)
+
+    @property
+    def instruction(self) -> InputSpec:
+        """The instruction's input."""
+        return next(spec for spec in self.goals if spec.key == INSTRUCTION)
+
+    @property
+    def goal(self) -> InputSpec | None:
+        """The input of images of the goal, None where the robot is given none."""
+        return next((spec for spec in self.goals if spec.key == GOAL_IMAGE), None)
 
     def feature(self, key: str) -> FeatureSpec:
         """Return one feature, of those that a policy may have.

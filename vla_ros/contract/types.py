@@ -15,7 +15,7 @@ class InputType:
         has_header: Whether the message carries a std_msgs/Header as its first field.
     """
 
-    form: Literal["image", "points", "window", "joints", "fields", "array"]
+    form: Literal["image", "points", "window", "joints", "fields", "array", "text"]
     all_fields: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     has_header: bool = True
@@ -49,6 +49,7 @@ INPUT_TYPES: dict[str, InputType] = {
     "nav_msgs/msg/Odometry": InputType("fields", _ODOMETRY, _ODOMETRY),
     "std_msgs/msg/Float32MultiArray": InputType("array", has_header=False),
     "std_msgs/msg/Float64MultiArray": InputType("array", has_header=False),
+    "std_msgs/msg/String": InputType("text", has_header=False),
 }
 """Types of input streams."""
 

@@ -18,8 +18,9 @@ from vla_ros.checkpoint import Checkpoint, load_checkpoint
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import NANOSECONDS, ConfigError, DatasetError, nearest_name
 from vla_ros.evaluation.replay_report import ReplayTrace, format_report, plot_replay, summarise
-from vla_ros.evaluation.replay_run import INSTRUCTION_TYPE, EpisodeReplay
+from vla_ros.evaluation.replay_run import EpisodeReplay
 from vla_ros.ros_io.bags import BagMessage, bag_deserializer, bag_topics, read_messages
+from vla_ros.runtime import RuntimeOptions
 
 REPORT, PLOT = "replay.json", "replay.png"
 LONGEST_SILENCE_S = 600
@@ -86,10 +87,9 @@ def replay_bag(
         loaded,
         bag_deserializer(bag),
         latency_ns=round(latency_s * NANOSECONDS),
-        chunk_mode=chunk_mode,
+        options=RuntimeOptions(instruction=_first_instruction(bag, robot), chunk_mode=chunk_mode),
         seed=seed,
     )
-    run.instruction = _first_instruction(bag, robot)
     _show_goal(bag, robot, run)
     trace = run.over(_messages(bag, robot, run.topics()))
     summary = {
@@ -98,10 +98,11 @@ def replay_bag(
         "policy": loaded.policy.name,
         "robot_type": robot.robot_type,
         "contract_hash": robot.hash,
-        "instruction": run.instruction,
+        "instruction": run.runtime.instruction,
         "latency_s": latency_s,
         "chunk_mode": chunk_mode,
         "seed": seed,
+        "refused_goals": trace.refused,
         **summarise(trace, robot),
     }
     try:
@@ -146,16 +147,16 @@ def _first_instruction(bag: Path, robot: RobotContract) -> str:
 
 
 def _show_goal(bag: Path, robot: RobotContract, run: EpisodeReplay) -> None:
-    """Where the policy wants a goal and the bag has none, take what training takes: its camera's last picture."""
-    stream = run.goal_stream
-    if stream is None or robot.goal is None or stream.topic in bag_topics(bag):
-        return
-    camera = next(spec for spec in robot.inputs if spec.key == robot.goal.camera)
-    last = None
-    for message in read_messages(bag, [camera.topic]):
-        last = message
-    if last is not None and last.type == stream.type:
-        run.set_goal(last.raw)
+    """Where the policy wants a goal and the bag has none, take what training takes: its camera's last image."""
+    for spec in run.runtime.specs:
+        if not spec.is_latched or not spec.camera or spec.topic in bag_topics(bag):
+            continue
+        camera = next(other for other in robot.inputs if other.key == spec.camera)
+        last = None
+        for message in read_messages(bag, [camera.topic]):
+            last = message
+        if last is not None and last.type == spec.type:
+            run.latch(spec.key, last.raw)
 
 
 def _messages(bag: Path, robot: RobotContract, needed: dict[str, str]) -> Iterator[BagMessage]:
@@ -177,11 +178,7 @@ def _messages(bag: Path, robot: RobotContract, needed: dict[str, str]) -> Iterat
     for topic, type_name in needed.items():
         if there[topic] != type_name:
             raise DatasetError(f"{bag}: '{topic}' is {there[topic]} in the bag and {type_name} in {robot.source}.")
-    topics = set(needed)
-    if there.get(robot.instruction.topic) == INSTRUCTION_TYPE:
-        topics.add(robot.instruction.topic)
-    if robot.goal is not None and there.get(robot.goal.topic) == robot.goal.type:
-        topics.add(robot.goal.topic)
+    topics = set(needed) | {spec.topic for spec in robot.goals if there.get(spec.topic) == spec.type}
     before_ns: int | None = None
     for message in read_messages(bag, topics):
         if before_ns is not None and message.receive_ns - before_ns > LONGEST_SILENCE_S * NANOSECONDS:

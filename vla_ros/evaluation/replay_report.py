@@ -42,6 +42,7 @@ class ReplayTrace:
         missing: Feature key → number of ticks without it, and why at the last of them.
         last_missing: What was missing at the last tick before the first with all inputs.
         interventions: What the safety filter did, and how often.
+        refused: Why goals of the bag could not be used, one sentence each.
     """
 
     action_dim: int
@@ -52,6 +53,7 @@ class ReplayTrace:
     missing: dict[str, tuple[int, str]] = field(default_factory=dict)
     last_missing: tuple[MissingInput, ...] = ()
     interventions: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     def add_tick(self, stamp_ns: int) -> None:
         """Begin the next tick."""

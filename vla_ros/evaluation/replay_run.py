@@ -4,34 +4,25 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vla_ros.checkpoint import Checkpoint
-from vla_ros.contract import RobotContract
-from vla_ros.data_types import NANOSECONDS, ActionChunk, DatasetError, Frame, first_tick_at_or_after, tick_ns
+from vla_ros.contract import INSTRUCTION, RobotContract
+from vla_ros.data_types import DatasetError, UserError, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.replay_report import ReplayTrace
-from vla_ros.ros_io import ActionStream, Deserialize, ObservationPipeline
+from vla_ros.ros_io import ActionStream, Deserialize
 from vla_ros.ros_io.bags import BagMessage
-from vla_ros.runtime import ChunkExecutor, PolicyRunner
-from vla_ros.safety import SafetyFilter
-
-INSTRUCTION_TYPE = "std_msgs/msg/String"
-
-STAMPS_AHEAD_NS = NANOSECONDS // 2
-"""How far stamps may run ahead of the recorder's clock, which under simulated time learns late what time it is."""
+from vla_ros.runtime import Decision, ManualClock, PolicyRuntime, RuntimeOptions, TickResult, TorchPredictor
 
 
 class EpisodeReplay:
-    """One episode on its way through the runtime.
+    """One episode on its way through the runtime, which is the policy node's.
 
     Args:
         contract: The robot.
         checkpoint: The policy.
         deserialize: Bytes to message.
         latency_ns: From a tick to its chunk.
-        chunk_mode: As `ChunkExecutor`.
-        seed: As `PolicyRunner`.
+        options: How the policy is run.
+        seed: As `TorchPredictor`.
     """
 
     def __init__(
@@ -41,42 +32,39 @@ class EpisodeReplay:
         deserialize: Deserialize,
         *,
         latency_ns: int,
-        chunk_mode: str,
+        options: RuntimeOptions,
         seed: int,
     ) -> None:
-        self.instruction = ""
-        self._contract, self._deserialize, self._latency_ns = contract, deserialize, latency_ns
-        self._runner = PolicyRunner(checkpoint, seed=seed)
-        self._executor = ChunkExecutor(
-            contract.action, contract.fps, chunk_mode, n_action_steps=checkpoint.policy.config.n_action_steps
-        )
-        self._filter = SafetyFilter(contract)
-        limits = contract.action.limits
-        there, optional = contract.policy_features, self._runner.optional_keys
-        keys = dict.fromkeys(key for key in self._runner.input_keys if key in there or key not in optional)
-        if self._filter.needs_position:
-            keys[limits.position_key] = None
-            names = contract.feature(limits.position_key).names
-            self._position_indices = [names.index(name) for name in limits.position_names]
-        self._pipeline = ObservationPipeline(contract, deserialize, list(keys), self._runner.optional_keys)
-        self.goal_stream = self._pipeline.goal_stream
+        self._contract, self._latency_ns = contract, latency_ns
+        self._clock = ManualClock()
+        predictor = TorchPredictor(checkpoint, seed=seed)
+        self.runtime = PolicyRuntime(contract, predictor, deserialize, self._clock, options)
+        self.runtime.start()
         self._action = ActionStream(contract, deserialize)
-        self._streams: dict[str, list[int]] = {}
-        for index, spec in enumerate(self._pipeline.specs):
-            self._streams.setdefault(spec.topic, []).append(index)
-
-        self._tick = 0  # index of the next tick
-        self._control = 0  # index of the next control moment
+        self._streams: dict[tuple[str, str], list[int]] = {}
+        for index, spec in enumerate(self.runtime.specs):
+            self._streams.setdefault((spec.topic, spec.type), []).append(index)
+        self._control: int | None = None  # index of the next control moment
+        self._next_tick = 0  # index of the next tick
         self._busy_until_ns = 0  # one policy: the next prediction begins when the last one is ready
-        self._coming: deque[ActionChunk] = deque()
+        self._coming: deque[Decision] = deque()
         self._unanswered: deque[int] = deque()  # ticks whose recorded action may still change
-        self._position: NDArray[np.generic] | None = None
         self._trace = ReplayTrace(len(contract.action.names))
 
     def topics(self) -> dict[str, str]:
         """Return the topics that must be in the bag, with their types."""
         record = self._contract.action.record
-        return {**{spec.topic: spec.type for spec in self._pipeline.specs}, record.topic: record.type}
+        sampled = {spec.topic: spec.type for spec in self.runtime.specs if not spec.is_latched}
+        return {**sampled, record.topic: record.type}
+
+    def latch(self, key: str, raw: bytes) -> None:
+        """Let a serialised goal hold from the start.
+
+        Raises:
+            UserError: It is not what the contract says.
+        """
+        index = next(i for i, spec in enumerate(self.runtime.specs) if spec.key == key)
+        self.runtime.push(index, raw, 0)
 
     def over(self, messages: Iterator[BagMessage]) -> ReplayTrace:
         """Play the messages in the order they were received.
@@ -84,95 +72,85 @@ class EpisodeReplay:
         Raises:
             DatasetError: At no tick were all inputs there.
             DecodeError: A recorded action is not what the contract says.
+            UserError: An instruction of the bag cannot be made ready on this machine.
         """
-        for count, message in enumerate(messages):
-            if count == 0:
-                self._tick = first_tick_at_or_after(message.receive_ns, self._contract.fps)
-            self._advance(message.receive_ns)  # ticks that were waited for until before this message
+        for message in messages:
+            self._clock.set(message.receive_ns)
+            self._advance()  # ticks that were waited for until before this message
             self._take(message)
-            self._advance(message.receive_ns)
+            self._advance()
         if not self._trace.stamps_ns:
             reasons = "; ".join(str(item) for item in self._trace.last_missing) or "the bag is shorter than a tick"
             raise DatasetError(f"No tick of the bag has all inputs of the policy: {reasons}.")
-        self._control_until(self._trace.stamps_ns[-1] + 1)
+        self._control_until(self._trace.stamps_ns[-1] + 1, final=True)
+        last_ns = self._trace.stamps_ns[-1]
+        self._trace.commands = {stamp: action for stamp, action in self._trace.commands.items() if stamp <= last_ns}
         self._answer(final=True)
-        self._trace.interventions = dict(sorted(self._filter.counts.items()))
+        self._trace.interventions = dict(sorted(self.runtime.safety.counts.items()))
         return self._trace
 
     def _take(self, message: BagMessage) -> None:
-        for index in self._streams.get(message.topic, ()):
-            self._pipeline.push(index, message.raw, message.receive_ns)
+        for index in self._streams.get((message.topic, message.type), ()):
+            self._push(index, message)
         if message.topic == self._contract.action.record.topic:
             self._action.push(message.raw, message.receive_ns)
             self._answer()
-        if self.goal_stream is not None and message.topic == self.goal_stream.topic:
-            self.set_goal(message.raw)
-        if message.topic == self._contract.instruction.topic and message.type == INSTRUCTION_TYPE:
-            told = str(self._deserialize(message.raw, message.type).data)
-            if told != self.instruction:
-                self.instruction = told
-                self._begin_anew()
 
-    def set_goal(self, raw: bytes) -> None:
-        """Show the policy what to reach, as the node does at a new goal.
+    def _push(self, index: int, message: BagMessage) -> None:
+        try:
+            self.runtime.push(index, message.raw, message.receive_ns)
+        except UserError as reason:
+            if self.runtime.specs[index].key == INSTRUCTION:
+                raise
+            self._trace.refused.append(str(reason))  # a goal that is none; the node goes on as well
 
-        Raises:
-            DecodeError: It is no image.
-        """
-        self._pipeline.set_goal(raw)
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        """Forget history, policy state and chunks, as the node does at a new instruction."""
-        self._runner.reset()
-        self._executor.clear()
-        self._coming.clear()
-
-    def _advance(self, now_ns: int) -> None:
-        """Go through the ticks that are complete at a moment of the bag's clock."""
-        while (stamp_ns := tick_ns(self._tick, self._contract.fps)) <= now_ns + STAMPS_AHEAD_NS:
-            if not self._pipeline.complete(stamp_ns, now_ns):
-                return
-            self._tick += 1
-            assembled = self._pipeline.assemble(stamp_ns, self.instruction)
+    def _advance(self) -> None:
+        """Go through the ticks that are complete at this moment of the bag's clock."""
+        self._control_until(self._clock.now_ns() + 1)
+        while (observed := self.runtime.observe(every_tick=True)) is not None:
+            stamp_ns = observed.stamp_ns
             if not self._trace.stamps_ns:
-                if assembled.frame is None:  # the recorder was running before the robot
-                    self._trace.last_missing = assembled.missing
+                if observed.frame is None:  # the recorder was running before the robot
+                    self._trace.last_missing = observed.missing
                     continue
                 self._control = first_tick_at_or_after(stamp_ns, self._contract.control_rate_hz)
-            self._control_until(stamp_ns)
+            self._next_tick = first_tick_at_or_after(stamp_ns + 1, self._contract.fps)
             self._trace.add_tick(stamp_ns)
             self._unanswered.append(stamp_ns)
-            if assembled.frame is None:
-                self._trace.add_missing(assembled.missing)
-                self._executor.clear()  # the node stops commanding as well; what it does instead is no prediction
-                self._coming.clear()
+            if observed.frame is None:
+                self._trace.add_missing(observed.missing)
             else:
-                self._decide(assembled.frame)
+                self._decide(observed)
+            self._control_until(max(stamp_ns, self._clock.now_ns()) + 1)
 
-    def _decide(self, frame: Frame) -> None:
-        if self._filter.needs_position:
-            key = self._contract.action.limits.position_key
-            self._position = frame.values[key][self._position_indices]
-        self._runner.observe(frame)
-        if frame.stamp_ns < self._busy_until_ns:
+    def _decide(self, observed: TickResult) -> None:
+        if observed.stamp_ns < self._busy_until_ns:
             return
-        self._busy_until_ns = frame.stamp_ns + self._latency_ns
-        chunk = replace(self._runner.predict(), inference_ns=self._latency_ns)
-        self._coming.append(chunk)
-        self._trace.chunks.append(chunk)
+        self._busy_until_ns = observed.stamp_ns + self._latency_ns
+        decision = self.runtime.decide()
+        if decision is None:
+            return
+        if decision.chunk is not None:
+            chunk = replace(decision.chunk, inference_ns=self._latency_ns)
+            decision = replace(decision, chunk=chunk)
+            self._trace.chunks.append(chunk)
+        self._coming.append(decision)
 
-    def _control_until(self, end_ns: int) -> None:
-        """Command at every control moment before `end_ns`."""
-        while (moment_ns := tick_ns(self._control, self._contract.control_rate_hz)) < end_ns:
+    def _control_until(self, end_ns: int, *, final: bool = False) -> None:
+        """Command at every control moment before `end_ns` that no later tick can still have a say in."""
+        if self._control is None:
+            return
+        rate_hz = self._contract.control_rate_hz
+        decided_ns = tick_ns(self._next_tick, self._contract.fps) + self._latency_ns
+        end_ns = end_ns if final else min(end_ns, decided_ns)
+        while (moment_ns := tick_ns(self._control, rate_hz)) < end_ns:
             self._control += 1
-            while self._coming and self._coming[0].observation_stamp_ns + self._latency_ns <= moment_ns:
-                self._executor.submit(self._coming.popleft())
-            command = self._executor.command_at(moment_ns).command
-            if command is not None:
-                command = self._filter.filter(command, self._position).command
-            if command is not None:
-                self._trace.add_command(moment_ns, command.action)
+            while self._coming and self._coming[0].observed.stamp_ns + self._latency_ns <= moment_ns:
+                decision = self._coming.popleft()
+                self.runtime.deliver(decision, decision.observed.stamp_ns + self._latency_ns)
+            output = self.runtime.control(moment_ns)
+            if output.command is not None and not self.runtime.controller.status.missing:
+                self._trace.add_command(moment_ns, output.command.action)
 
     def _answer(self, *, final: bool = False) -> None:
         """Note the recorded action of the ticks at which it cannot change any more."""

@@ -8,6 +8,7 @@ waits for the policy; times mean nothing then and are null.
 import bisect
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ DEFINITIONS = {
     "tick_jitter_ms": "wall time between commands minus the control period: std, and percentiles of its magnitude",
     "control_rate_hz": "commands decided on an observation per second of wall time, within episodes",
     "real_time_factor": "simulated time over wall time, within episodes",
+    "dropped": "in process only: commands that the safety filter dropped, by reason; docs/safety.md explains each",
     "halted_fraction": "share of the robot's control periods without a fresh command",
     "wilson_95": "Wilson score interval of the success rate",
 }
@@ -77,6 +79,7 @@ class EpisodeTrace:
         clock: (robot time, wall time) of every `/clock` message, ascending.
         images: Camera key → (robot time, uint8 [h, w, 3] RGB) of every image, where they were recorded.
         note: Why the policy was not commanding, in its own words, when it last said so.
+        dropped: Reason → commands that the safety filter dropped, where the policy ran in the client's own process.
     """
 
     seed: int
@@ -93,6 +96,7 @@ class EpisodeTrace:
     clock: list[tuple[int, int]] = field(default_factory=list)
     images: dict[str, list[tuple[int, NDArray[Any]]]] = field(default_factory=dict)
     note: str = ""
+    dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -149,6 +153,7 @@ class RolloutResult:
     chunk_latency_ms: dict[str, float] | None
     inference_ms: dict[str, float] | None
     halted_fraction: float
+    dropped: dict[str, int]
     episode_results: tuple[dict[str, Any], ...]
     hardware: dict[str, Any]
     versions: dict[str, str]
@@ -205,6 +210,7 @@ def summarise(
         chunk_latency_ms=timed(percentiles([ms for trace in traces for ms in trace.chunk_latencies_ms()])),
         inference_ms=percentiles([ns / 1e6 for trace in traces for ns in trace.inference_ns]),
         halted_fraction=sum(t.halted_ticks for t in traces) / max(1, sum(t.ticks for t in traces)),
+        dropped=dict(sum((Counter(trace.dropped) for trace in traces), Counter())),
         episode_results=tuple(_episode_row(trace) for trace in traces),
         hardware=hardware(),
         versions=versions(),
@@ -222,6 +228,9 @@ def table_rows(result: RolloutResult) -> list[tuple[str, str]]:
         ("success", f"{share}   (95 % interval {low:.0%} to {high:.0%})"),
         ("time to success", "none succeeded" if seconds is None else f"{seconds:.1f} s of robot time, mean"),
     ]
+    if result.dropped:
+        causes = ", ".join(f"{reason} {count}" for reason, count in sorted(result.dropped.items()))
+        rows.append(("commands dropped", f"{sum(result.dropped.values())} by the safety filter: {causes}"))
     if result.inference_ms is not None:
         rows.append(("inference", ", ".join(f"{name} {value:.1f} ms" for name, value in result.inference_ms.items())))
     if result.lock_step:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -129,6 +130,8 @@ def load_transformers_part(auto_class: str, source: str) -> Any:
     Raises:
         ConfigError: transformers is not installed, or it cannot load this.
     """
+    if Path(source).is_absolute() and not Path(source).is_dir():  # said at once: importing transformers takes seconds
+        raise ConfigError(f"text: '{source}': there is no such folder; expected a tokenizer and a model in it.")
     declare_torchvision_operators()
     transformers = _transformers(source)
     with naming(source, "cannot be loaded by transformers (a name on its hub, or a folder)"):

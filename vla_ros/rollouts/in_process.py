@@ -1,27 +1,27 @@
 """Episodes of the simulated arm with the policy in the same process: no ROS, no transport, no threads, no latency.
 
-What a policy can do at best, to hold against what it does behind topics; and the quick way to compare many of them.
-The policy's half is the node's own: runner, chunk executor, safety filter.
+What a policy can do at best, to compare with what it does behind topics; and the quick way to compare many of them. The
+policy's half is the node's own `PolicyRuntime`, which is given the messages that the simulated robot would publish.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from operator import attrgetter
-from types import SimpleNamespace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.checkpoint import load_checkpoint
-from vla_ros.contract import GOAL_IMAGE, InputSpec, RobotContract
-from vla_ros.data_types import NANOSECONDS, Array, Command, ConfigError, Frame, first_tick_at_or_after, tick_ns
+from vla_ros.contract import InputSpec, RobotContract
+from vla_ros.data_types import NANOSECONDS, Command, ConfigError, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
-from vla_ros.runtime import ChunkExecutor, PolicyRunner
-from vla_ros.safety import SafetyFilter
+from vla_ros.ros_io.message_types import deserialize, serialize
+from vla_ros.runtime import Clock, ManualClock, PolicyRuntime, Predictor, RuntimeOptions, TorchPredictor
 from vla_ros.sim.cameras import CameraRig
+from vla_ros.sim.config import SimConfig
 from vla_ros.sim.expert import Demonstrator
 from vla_ros.sim.goals import goal_snapshot
+from vla_ros.sim.messages import Encode, RosbagsMaker, SensorMessages
 from vla_ros.sim.metaworld_robot import GRIPPER_OPEN, STEP_NS, MetaWorldRobot
 
 START_NS = NANOSECONDS
@@ -40,79 +40,115 @@ class Driver(Protocol):
     def begin_episode(self, robot: MetaWorldRobot) -> None:
         """Forget the last episode; the robot is at the beginning of the next and is left there."""
 
+    def step(self, robot: MetaWorldRobot, stamp_ns: int) -> None:
+        """See what the robot senses at a simulation step, of which there are several between two ticks."""
+
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command | None:
         """Return the command for the tick, or None to stand still."""
 
+    @property
+    def note(self) -> str:
+        """Why nothing was commanded when it last was not, in a sentence."""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Reason → commands of the episode that the safety filter dropped."""
+
 
 class PolicyDriver:
-    """A checkpoint, executed with the observation's own tick as the moment of effect, as the node does in lock-step.
+    """A checkpoint behind the runtime, with the observation's own tick as the moment of effect, as in lock-step.
 
     Args:
         contract: The robot.
-        runner: The checkpoint, ready to predict.
+        predictor: The policy.
         rig: The cameras of the simulated robot.
-        chunk_mode: As the policy node's parameter.
+        config: What stands behind each input.
+        options: How the policy is run; lock-step in any case.
 
     Raises:
-        ConfigError: The policy takes an input that is neither image, pose nor joint state.
+        UserError: The policy takes an input that is not simulated, or does not fit the robot.
     """
 
     def __init__(
-        self, contract: RobotContract, runner: PolicyRunner, rig: CameraRig, chunk_mode: str = "latest"
+        self,
+        contract: RobotContract,
+        predictor: Predictor,
+        rig: CameraRig,
+        config: SimConfig,
+        options: RuntimeOptions | None = None,
     ) -> None:
-        self._contract, self._runner, self._rig = contract, runner, rig
-        self._specs = [spec for spec in contract.inputs if spec.key in runner.input_keys]
-        self._executor = ChunkExecutor(contract.action, contract.fps, chunk_mode)
-        self._safety = SafetyFilter(contract)
-        wanted = contract.goal if GOAL_IMAGE in runner.input_keys else None
-        self._goal_camera = None if wanted is None else wanted.camera
-        self._goal: NDArray[np.uint8] | None = None
+        self._contract, self._rig = contract, rig
+        self._clock = ManualClock()
+        options = replace(options or RuntimeOptions(), lock_step=True)
+        clock: Clock = self._clock
+        self.runtime = PolicyRuntime(contract, predictor, deserialize, clock, options)
+        self._robot: MetaWorldRobot | None = None
+        self._messages = SensorMessages(contract, config, self._present_robot, RosbagsMaker())
+        self._images = [(i, s) for i, s in enumerate(self.runtime.specs) if s.image is not None and not s.is_latched]
+        self._goals = [(i, s) for i, s in enumerate(self.runtime.specs) if s.image is not None and s.is_latched]
+        self._others: list[tuple[int, InputSpec, Encode]] | None = None
+        for _, spec in self._images:
+            self._messages.check_camera(spec.key)
         self.inference_ns: list[int] = []
-        for spec in self._specs:
-            if spec.type not in _READERS:
-                raise ConfigError(
-                    f"{contract.source}: {spec.key}: {spec.type} is not simulated in process; those that are: "
-                    f"{', '.join(_READERS)}. Leave out --in-process."
-                )
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Reason → commands of the episode that the safety filter dropped."""
+        return self.runtime.controller.dropped
+
+    @property
+    def note(self) -> str:
+        """Why nothing was commanded when it last was not, in a sentence."""
+        return self.runtime.controller.status.message
 
     def begin_episode(self, robot: MetaWorldRobot) -> None:
-        """Forget frames, policy state, chunks and the last command; look at the goal, where the policy takes one."""
-        if self._goal_camera is not None:
-            self._goal = self._rig.render(goal_snapshot(robot, self._contract))[self._goal_camera]
-        self._runner.reset()
-        self._executor.clear()
-        self._safety.reset()
+        """Forget the last episode, and show the goal where the policy takes one."""
+        self._robot = robot
+        if self._others is None:
+            sampled = [(i, s) for i, s in enumerate(self.runtime.specs) if s.image is None and not s.is_latched]
+            self._others = [(index, spec, self._messages.encoder(spec)) for index, spec in sampled]
+        self._clock.set(START_NS)
+        self.runtime.start()
         self.inference_ns = []
+        for index, spec in self._goals:
+            image = self._rig.render(goal_snapshot(robot, self._contract))[spec.camera]
+            message = self._messages.picture(spec.type, self._messages.header(START_NS), image)
+            self.runtime.push(index, serialize(message, spec.type), START_NS)
+        self.step(robot, START_NS)
+
+    def step(self, robot: MetaWorldRobot, stamp_ns: int) -> None:
+        """Take the sensors that are sampled at every simulation step."""
+        self._robot = robot
+        self._clock.set(stamp_ns)
+        self._push(stamp_ns, every_step=True)
 
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command | None:
         """Observe, predict, and return what passes the safety filter."""
-        frame = self._frame(robot, stamp_ns)
-        self._runner.observe(frame)
-        begin_ns = time.perf_counter_ns()
-        chunk = self._runner.predict()
-        self.inference_ns.append(time.perf_counter_ns() - begin_ns)
-        self._executor.submit(chunk)
-        execution = self._executor.command_at(stamp_ns)
-        if execution.command is None:
-            return None
-        return self._safety.filter(execution.command, self._position(frame)).command
+        self._robot = robot
+        self._push(stamp_ns, every_step=False)
+        if self._images:
+            images = self._rig.render(robot.snapshot())
+            for index, spec in self._images:
+                raw = serialize(self._messages.image(spec, stamp_ns, images[spec.key]), spec.type)
+                self.runtime.push(index, raw, stamp_ns)
+        observed = self.runtime.observe(every_tick=True)
+        decision = self.runtime.decide()
+        if decision is not None:
+            self.runtime.deliver(decision, decision.observed.stamp_ns)
+            observed = decision.observed
+            if decision.chunk is not None:
+                self.inference_ns.append(decision.chunk.inference_ns)
+        return self.runtime.control(stamp_ns, answers=observed).command
 
-    def _frame(self, robot: MetaWorldRobot, stamp_ns: int) -> Frame:
-        images = self._rig.render(robot.snapshot())
-        parts: dict[str, list[Array]] = {}
-        for spec in self._specs:
-            parts.setdefault(spec.key, []).append(_READERS[spec.type](spec, robot, images))
-        values = {key: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for key, arrays in parts.items()}
-        if self._goal is not None:
-            values[GOAL_IMAGE] = self._goal
-        return Frame(stamp_ns, values, self._contract.instruction.default)
+    def _push(self, stamp_ns: int, *, every_step: bool) -> None:
+        for index, spec, encode in self._others or ():
+            if spec.type.endswith("/Imu") == every_step:
+                self.runtime.push(index, serialize(encode(stamp_ns), spec.type), stamp_ns)
 
-    def _position(self, frame: Frame) -> Array | None:
-        limits = self._contract.action.limits
-        if not self._safety.needs_position or limits.position_key not in frame.values:
-            return None
-        names = self._contract.feature(limits.position_key).names
-        return frame.values[limits.position_key][[names.index(name) for name in limits.position_names]]
+    def _present_robot(self) -> MetaWorldRobot:
+        if self._robot is None:
+            raise RuntimeError("no episode has begun")
+        return self._robot
 
 
 class ExpertDriver:
@@ -122,9 +158,22 @@ class ExpertDriver:
         self._period_ns, self._demonstrator = NANOSECONDS // contract.fps, demonstrator
         self.inference_ns: list[int] = []
 
+    @property
+    def note(self) -> str:
+        """The expert always commands."""
+        return ""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Its commands pass no filter."""
+        return {}
+
     def begin_episode(self, robot: MetaWorldRobot) -> None:
         """Forget the last episode."""
         self._demonstrator.begin_episode(robot.seed)
+
+    def step(self, robot: MetaWorldRobot, stamp_ns: int) -> None:
+        """The expert sees the simulation itself."""
 
     def command(self, robot: MetaWorldRobot, stamp_ns: int) -> Command:
         """Return what the expert wants."""
@@ -137,8 +186,9 @@ def make_driver(
     *,
     checkpoint: str | None,
     rig: CameraRig,
+    config: SimConfig,
     task: str,
-    chunk_mode: str = "latest",
+    options: RuntimeOptions | None = None,
 ) -> Driver:
     """Return what commands the arm.
 
@@ -147,8 +197,9 @@ def make_driver(
         contract: The robot.
         checkpoint: Folder, for ``checkpoint``.
         rig: Cameras of the simulated robot.
+        config: What stands behind each of its inputs.
         task: Name of the task, for the others.
-        chunk_mode: How action chunks are executed.
+        options: How the policy is run.
 
     Raises:
         UserError: The checkpoint cannot be read or does not fit the robot; there is no such task.
@@ -157,7 +208,7 @@ def make_driver(
         return ExpertDriver(contract, Demonstrator(task, "random" if policy == "random" else "expert"))
     loaded = load_checkpoint(checkpoint)
     loaded.check_robot(contract)
-    return PolicyDriver(contract, PolicyRunner(loaded, seed=0), rig, chunk_mode)
+    return PolicyDriver(contract, TorchPredictor(loaded, seed=0), rig, config, options)
 
 
 def run_in_process(
@@ -196,9 +247,9 @@ def _episode(
     driver.begin_episode(robot)
     trace = EpisodeTrace(seed, number, START_NS, START_NS)
     first = first_tick_at_or_after(START_NS, contract.fps)
-    steps = NANOSECONDS // contract.fps // STEP_NS
-    _move(robot, np.zeros(3), GRIPPER_OPEN, steps)  # the node's first sensors come one period after the reset
+    period_ns = NANOSECONDS // contract.fps
     gripper = GRIPPER_OPEN
+    _move(robot, driver, np.zeros(3), gripper, START_NS, period_ns)  # the first sensors come one period after the reset
     for tick in range(first + 1, first + 1 + round(time_limit_s * contract.fps)):
         stamp_ns = tick_ns(tick, contract.fps)
         trace.end_ns, trace.ticks = stamp_ns, trace.ticks + 1
@@ -207,44 +258,23 @@ def _episode(
             break
         command = driver.command(robot, stamp_ns)
         trace.halted_ticks += command is None
+        trace.note = driver.note or trace.note
         velocity: NDArray[np.float64] = np.zeros(3)
         if command is not None:
             gripper = float(command.action[3])
             velocity = command.action[:3] * (NANOSECONDS / command.period_ns)
             trace.commands.append(CommandRecord(0, stamp_ns, command.observation_stamp_ns, command.action))
-        _move(robot, velocity, gripper, steps)
+        _move(robot, driver, velocity, gripper, stamp_ns, period_ns)
         trace.reward += robot.reward
     trace.inference_ns = list(driver.inference_ns)
+    trace.dropped = dict(driver.dropped)
     return trace
 
 
-def _move(robot: MetaWorldRobot, velocity: NDArray[np.float64], gripper: float, steps: int) -> None:
-    for _ in range(steps):
+def _move(  # noqa: PLR0917 (what moves, what watches, how, when)
+    robot: MetaWorldRobot, driver: Driver, velocity: NDArray[np.float64], gripper: float, start_ns: int, period_ns: int
+) -> None:
+    """Simulate one period from `start_ns` on."""
+    for step in range(1, period_ns // STEP_NS + 1):
         robot.step(velocity, gripper)
-
-
-def _read_image(spec: InputSpec, robot: MetaWorldRobot, images: dict[str, NDArray[np.uint8]]) -> Array:  # noqa: ARG001
-    image = images[spec.key]
-    if image.shape != spec.shape or (spec.image is not None and spec.image.crop is not None):
-        raise ConfigError(f"{spec.key}: --in-process needs a camera of the contract's own size {spec.shape}.")
-    return image
-
-
-def _read_pose(spec: InputSpec, robot: MetaWorldRobot, images: dict[str, NDArray[np.uint8]]) -> Array:  # noqa: ARG001
-    x, y, z = robot.position
-    qx, qy, qz, qw = robot.orientation
-    pose = SimpleNamespace(position=SimpleNamespace(x=x, y=y, z=z), orientation=SimpleNamespace(x=qx, y=qy, z=qz, w=qw))
-    message = SimpleNamespace(pose=pose)
-    return np.array([attrgetter(field)(message) for field in spec.fields], np.float32)
-
-
-def _read_joints(spec: InputSpec, robot: MetaWorldRobot, images: dict[str, NDArray[np.uint8]]) -> Array:  # noqa: ARG001
-    positions, velocities = robot.joint_state(spec.names)
-    return (positions if spec.fields == ("position",) else velocities).astype(np.float32)
-
-
-_READERS: dict[str, Callable[[InputSpec, MetaWorldRobot, dict[str, NDArray[np.uint8]]], Array]] = {
-    "sensor_msgs/msg/Image": _read_image,
-    "geometry_msgs/msg/PoseStamped": _read_pose,
-    "sensor_msgs/msg/JointState": _read_joints,
-}
+        driver.step(robot, start_ns + step * STEP_NS)

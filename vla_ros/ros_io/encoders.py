@@ -17,7 +17,15 @@ from vla_ros.data_types.rotations import convert
 from vla_ros.ros_io.decoders import REPRESENTATIONS
 from vla_ros.ros_io.rclpy_deserialize import message_class
 
-__all__ = ["CHUNK_SINKS", "check_sinks", "encode_chunk", "encode_command", "message_class", "time_message"]
+__all__ = [
+    "CHUNK_SINKS",
+    "TELEMETRY_SINKS",
+    "check_sinks",
+    "encode_chunk",
+    "encode_command",
+    "message_class",
+    "time_message",
+]
 
 Floats = NDArray[np.float64]
 
@@ -194,3 +202,6 @@ _CHUNKS: dict[str, Callable[[SinkSpec, RobotContract, ActionChunk], Any]] = {
 
 CHUNK_SINKS = frozenset(_CHUNKS)
 """Sink types that carry a whole chunk, published once per prediction."""
+
+TELEMETRY_SINKS = ("vla_ros_msgs/msg/ActionChunk",)
+"""Sinks that tell what the policy intends and move nothing by themselves; a dry run publishes them too."""

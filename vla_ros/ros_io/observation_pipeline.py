@@ -9,11 +9,12 @@ from functools import partial
 
 import numpy as np
 
-from vla_ros.contract import GOAL_IMAGE, InputSpec, RobotContract
+from vla_ros.contract import INSTRUCTION, NEVER_TOO_OLD_S, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError, Frame
 from vla_ros.resampling import Gap
 from vla_ros.ros_io.blending import input_blend
 from vla_ros.ros_io.decoders import decode_input
+from vla_ros.ros_io.latched_stream import LatchedStream
 from vla_ros.ros_io.stream import Deserialize, Stream, StreamStatus
 
 
@@ -40,7 +41,7 @@ class MissingInput:
     needed: bool = True
 
     def __str__(self) -> str:
-        if self.key == GOAL_IMAGE:
+        if self.max_age_s >= NEVER_TOO_OLD_S:  # latched: it has no age
             return f"'{self.key}': " + (f"nothing received on {self.topic}" if self.reason == "silent" else self.reason)
         if self.reason == "silent":
             return f"'{self.key}': nothing received on {self.topic} (limit {self.max_age_s:g} s)"
@@ -72,12 +73,13 @@ class ObservationPipeline:
         contract: The robot.
         deserialize: Bytes to message: `rclpy_deserialize.deserialize`, or `bags.deserialize` without ROS.
         keys: Features that must be there, such as a policy's inputs; others are left out. None: all inputs, of which
-            those that the contract requires must be there. ``goal.image`` is what `set_goal` was given.
+            those that the contract requires must be there. ``task`` is the instruction: every frame then has the one
+            that held at its tick.
         optional: Those of `keys` that a frame may lack.
 
     Attributes:
-        specs: The streams to subscribe to; `push` counts them in this order.
-        goal_stream: Where goal pictures come from, None where no feature needs one; each is for `set_goal`.
+        specs: The streams to subscribe to; `push` counts them in this order, the latched ones last.
+        optional: Keys that a frame may lack.
 
     Raises:
         ContractError: A key is none of the contract's, or a stream cannot be interpolated as asked.
@@ -91,39 +93,44 @@ class ObservationPipeline:
         optional: Collection[str] = (),
     ) -> None:
         for key in keys or ():
-            contract.feature(key)
-        self.goal_stream = contract.goal_stream if GOAL_IMAGE in (keys or ()) else None
-        self._goal: Array | DecodeError | None = None
-        self.specs: tuple[InputSpec, ...] = tuple(s for s in contract.inputs if keys is None or s.key in keys)
+            if key != INSTRUCTION:
+                contract.feature(key)
+        wanted = contract.inputs if keys is None else [spec for spec in contract.streams if spec.key in keys]
+        sampled = [spec for spec in wanted if not spec.is_latched]
+        latched = [spec for spec in wanted if spec.is_latched]
+        self.specs: tuple[InputSpec, ...] = (*sampled, *latched)
         # Joined streams stand or fall together: one that must be there makes its key needed
         self._needed = {s.key for s in self.specs if keys is not None or s.required} - set(optional)
-        self._goal_needed = self.goal_stream is not None and GOAL_IMAGE not in optional
+        self.optional = frozenset(s.key for s in self.specs) - self._needed
         self._max_wait_ns = round(contract.max_wait_s * NANOSECONDS)
-        self._deserialize = deserialize
-        self._streams = tuple(_stream(spec, contract, deserialize) for spec in self.specs)
+        self._streams = tuple(_stream(spec, contract, deserialize) for spec in sampled)
+        self._latched = tuple(LatchedStream(spec, deserialize) for spec in latched)
 
     def push(self, index: int, raw: bytes, receive_ns: int) -> None:
-        """Take a serialised message of stream `index`, received at `receive_ns` of the node clock. Never decodes."""
-        self._streams[index].push(raw, receive_ns)
+        """Take a serialised message of stream `index`, received at `receive_ns` of the node clock.
 
-    def set_goal(self, raw: bytes) -> None:
-        """Take a serialised goal picture, which is in every frame from now on; may be called from any thread.
+        Never decodes those that are sampled at ticks; latched ones as `LatchedStream.push`, whose errors it raises.
+        """
+        if index < len(self._streams):
+            self._streams[index].push(raw, receive_ns)
+        else:
+            self._latched[index - len(self._streams)].push(raw, receive_ns)
 
-        `clear` and `discard_before` leave it: a goal outlives episodes, until there is another.
+    def latched(self, key: str) -> LatchedStream:
+        """Return the latched stream of a key, whose value holds over episodes.
 
         Raises:
-            DecodeError: It is no picture, or not as the contract says. There is no goal then: that the one before was
-                to be replaced is certain.
+            KeyError: There is none.
         """
-        if self.goal_stream is None:
-            raise ValueError("no feature of this pipeline is a goal")
-        try:
-            goal = decode_input(self.goal_stream, self._deserialize(raw, self.goal_stream.type))
-        except DecodeError as reason:
-            self._goal = reason
-            raise
-        goal.setflags(write=False)
-        self._goal = goal
+        return next(stream for stream in self._latched if stream.spec.key == key)
+
+    def newest(self, index: int) -> tuple[int, Array] | None:
+        """Return stamp, ns, and value of the newest sample of stream `index`, whatever its age; None without one.
+
+        Raises:
+            DecodeError: That sample does not hold what the contract says.
+        """
+        return self._streams[index].newest()
 
     def complete(self, tick_ns: int, now_ns: int) -> bool:
         """Whether the frame of a tick can be assembled.
@@ -134,28 +141,32 @@ class ObservationPipeline:
         """
         if now_ns >= tick_ns + self._max_wait_ns:
             return True
-        return all(self._settled(index, tick_ns) for index in range(len(self.specs)))
+        return all(self._settled(index, tick_ns) for index in range(len(self._streams)))
 
     def assemble(self, tick_ns: int, instruction: str = "") -> Assembled:
         """Build the frame of a tick, decoding only the samples that it uses and none of them twice.
 
         Args:
             tick_ns: The tick.
-            instruction: What the robot is told to do at that tick.
+            instruction: What the robot is told to do at that tick, where ``task`` is none of the pipeline's keys.
         """
         parts: dict[str, list[Array]] = {}
         missing: list[MissingInput] = []
-        for spec, stream in zip(self.specs, self._streams, strict=True):
-            value = _value(spec, stream, tick_ns)
+        values_at: list[Array | Gap] = [
+            _value(spec, stream, tick_ns) for spec, stream in zip(self.specs, self._streams, strict=False)
+        ]
+        values_at += [stream.value_at(tick_ns) for stream in self._latched]
+        for spec, value in zip(self.specs, values_at, strict=True):
             if isinstance(value, Gap):
                 missing.append(self._missing(spec, value))
             else:
                 parts.setdefault(spec.key, []).append(value)
-        self._add_goal(parts, missing)
         absent = {item.key for item in missing}
         if any(item.needed for item in missing):
             return Assembled(None, tuple(missing))
         values = {key: _joined(arrays) for key, arrays in parts.items() if key not in absent}
+        if INSTRUCTION in values:
+            instruction = str(values.pop(INSTRUCTION))
         return Assembled(Frame(tick_ns, values, instruction), tuple(missing))
 
     def discard_before(self, stamp_ns: int) -> None:
@@ -164,13 +175,16 @@ class ObservationPipeline:
             stream.discard_before(stamp_ns)
 
     def clear(self) -> None:
-        """Forget all samples: a new episode began or the clock jumped back."""
+        """Forget all samples: a new episode began or the clock jumped back. What is latched goes on to hold."""
         for stream in self._streams:
             stream.clear()
+        for latched in self._latched:
+            latched.forget_times()
 
     def stream_status(self, now_ns: int) -> tuple[StreamStatus, ...]:
         """Return what arrived, stream by stream in the order of `specs`."""
-        return tuple(stream.status(now_ns) for stream in self._streams)
+        sampled = [stream.status(now_ns) for stream in self._streams]
+        return (*sampled, *(stream.status(now_ns) for stream in self._latched))
 
     def _settled(self, index: int, tick_ns: int) -> bool:
         spec, stream = self.specs[index], self._streams[index]
@@ -180,21 +194,6 @@ class ObservationPipeline:
             return False
         age_ns = stream.age_ns(tick_ns)
         return age_ns is None or age_ns > stream.max_age_ns
-
-    def _add_goal(self, parts: dict[str, list[Array]], missing: list[MissingInput]) -> None:
-        goal, stream = self._goal, self.goal_stream
-        if stream is None:
-            return
-        if isinstance(goal, np.ndarray):
-            parts[GOAL_IMAGE] = [goal]
-            return
-        reason = "silent" if goal is None else str(goal)
-        age_s = float("inf") if goal is None else 0.0
-        missing.append(
-            MissingInput(
-                GOAL_IMAGE, stream.topic, age_s, stream.max_age_s, reason, stream.on_missing, self._goal_needed
-            )
-        )
 
     def _missing(self, spec: InputSpec, gap: Gap) -> MissingInput:
         age_s = float("inf") if gap.age_ns is None else gap.age_ns / NANOSECONDS

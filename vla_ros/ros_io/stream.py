@@ -126,6 +126,16 @@ class Stream:
         """Stamp of the newest sample, None while there is none."""
         return self._buffer.newest_ns
 
+    def newest(self) -> tuple[int, Array] | None:
+        """Return stamp, ns, and value of the newest sample, whatever its age; None while there is none.
+
+        Raises:
+            DecodeError: The sample does not hold what the contract says.
+        """
+        newest_ns = self._buffer.newest_ns
+        sample = None if newest_ns is None else self._buffer.before(newest_ns)
+        return None if sample is None else (sample.stamp_ns, self._value(sample.payload))
+
     def reached(self, tick_ns: int) -> bool:
         """Whether nothing that can still come changes the value at the tick."""
         newest_ns = self._buffer.newest_ns

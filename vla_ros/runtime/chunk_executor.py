@@ -3,6 +3,9 @@
 A chunk belongs to the observation it was decided on: its step k is due at ``observation_stamp + k * period``. At time t
 the executor takes step ``floor((t - observation_stamp) / period)``, so the time that inference took is accounted for
 by the index and never by a queue that runs late.
+
+A chunk of a single step would always have expired when it arrives, since a prediction takes time. Its step is due for
+one period from its arrival instead.
 """
 
 import threading
@@ -16,7 +19,6 @@ from numpy.typing import NDArray
 from vla_ros.contract import ActionSpec
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError, nearest_name
 from vla_ros.data_types.rotations import from_quaternion, to_quaternion
-from vla_ros.runtime.safe_action import zero_motion
 
 ExecutionMode = Literal["latest", "receding_horizon", "temporal_ensemble"]
 EXECUTION_MODES: tuple[str, ...] = get_args(ExecutionMode)
@@ -45,6 +47,33 @@ class Execution:
     command: Command | None
     status: ExecutionStatus
     chunk: ActionChunk | None = None
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A chunk, and when its step 0 is due."""
+
+    chunk: ActionChunk
+    start_ns: int
+
+    @property
+    def end_ns(self) -> int:
+        """Moment from which the chunk says nothing more."""
+        return self.start_ns + len(self.chunk.actions_HA) * self.chunk.period_ns
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Which of two chunks is newer."""
+        return (self.chunk.observation_stamp_ns, self.chunk.chunk_id)
+
+    def index(self, t_ns: int) -> int:
+        """Step that is due at a moment."""
+        return (t_ns - self.start_ns) // self.chunk.period_ns
+
+    def command(self, t_ns: int, action: NDArray[np.float64], index: int) -> Command:
+        """The command that an action of this chunk makes."""
+        chunk = self.chunk
+        return Command(action, t_ns, chunk.period_ns, chunk.observation_stamp_ns, chunk.chunk_id, index)
 
 
 class ChunkExecutor:
@@ -86,9 +115,13 @@ class ChunkExecutor:
         self._n_action_steps = None if n_action_steps is None else _checked_steps(n_action_steps)
         self._ensemble_decay = ensemble_decay
         self._lock = threading.Lock()
-        self._chunks: tuple[ActionChunk, ...] = ()  # by observation stamp, the newest last
-        self._followed: tuple[ActionChunk, int] | None = None  # of receding_horizon: chunk, first index executed
-        self._last: NDArray[np.float64] | None = None  # last action given, for the gripper of a zero command
+        self._chunks: tuple[_Held, ...] = ()  # by observation stamp, the newest last
+        self._followed: tuple[_Held, int] | None = None  # of receding_horizon: chunk, first index executed
+
+    @property
+    def period_ns(self) -> int:
+        """Time between steps, ns."""
+        return self._period_ns
 
     def follow(self, n_action_steps: int) -> None:
         """Change how many steps ``receding_horizon`` follows a chunk: another policy's chunks come from now on.
@@ -102,32 +135,40 @@ class ChunkExecutor:
     def newest(self) -> ActionChunk | None:
         """The newest chunk, or None."""
         chunks = self._chunks
-        return chunks[-1] if chunks else None
+        return chunks[-1].chunk if chunks else None
 
-    def submit(self, chunk: ActionChunk) -> bool:
+    def submit(self, chunk: ActionChunk, arrival_ns: int | None = None) -> bool:
         """Make a chunk available.
+
+        Args:
+            chunk: The prediction.
+            arrival_ns: When it became available, which is when a chunk of one step is due; None: at its observation.
 
         Returns:
             Whether it was taken. A chunk of an older observation than the newest one's never replaces it; one of the
             same observation does when it was predicted later.
 
         Raises:
-            ValueError: The chunk's actions are not those of this robot.
+            ValueError: The chunk's actions are not those of this robot; see `chunk_problem` for numbers that are none.
         """
         if chunk.actions_HA.shape[1] != len(self._action.names):
             raise ValueError(f"chunk has {chunk.actions_HA.shape[1]} numbers per action, not {len(self._action.names)}")
+        start_ns = chunk.observation_stamp_ns
+        if len(chunk.actions_HA) == 1 and arrival_ns is not None:
+            start_ns = max(start_ns, arrival_ns)
+        held = _Held(chunk, start_ns)
         with self._lock:
             kept = self._chunks
-            if kept and _order(chunk) <= _order(kept[-1]):
+            if kept and held.order <= kept[-1].order:
                 return False
             # Time only goes on from the newest observation: chunks that end before it will never be asked for again.
-            start_ns = chunk.observation_stamp_ns
-            older = tuple(c for c in kept if c.observation_stamp_ns != start_ns and _end_ns(c) > start_ns)
-            self._chunks = (*older, chunk)
+            seen_ns = chunk.observation_stamp_ns
+            older = tuple(h for h in kept if h.chunk.observation_stamp_ns != seen_ns and h.end_ns > seen_ns)
+            self._chunks = (*older, held)
             return True
 
     def clear(self) -> None:
-        """Forget all chunks: a new episode or instruction, or time went back. The last gripper command stays known."""
+        """Forget all chunks: a new episode or goal, or time went back."""
         with self._lock:
             self._chunks = ()
 
@@ -136,50 +177,28 @@ class ChunkExecutor:
 
         The time asked for must not go back between calls; `clear` when it does.
         """
-        chunks = tuple(chunk for chunk in self._chunks if chunk.observation_stamp_ns <= t_ns)
+        chunks = tuple(held for held in self._chunks if held.start_ns <= t_ns)
         if not chunks:
             return Execution(None, ExecutionStatus.WAITING)
         newest = self._follow(chunks, t_ns) if self._mode == "receding_horizon" else chunks[-1]
-        reaching = [c for c in chunks if t_ns < _end_ns(c)] if self._mode == "temporal_ensemble" else [newest]
-        if not reaching or t_ns >= _end_ns(reaching[-1]):
+        reaching = [h for h in chunks if t_ns < h.end_ns] if self._mode == "temporal_ensemble" else [newest]
+        if not reaching or t_ns >= reaching[-1].end_ns:
             return self._past_end(newest, t_ns)
-        chunk = reaching[-1]
-        actions = [c.actions_HA[_index(c, t_ns)] for c in reaching]
+        held = reaching[-1]
+        actions = [h.chunk.actions_HA[h.index(t_ns)] for h in reaching]
         action = actions[0] if len(actions) == 1 else self._ensemble(np.stack(actions))
-        command = Command(
-            action=action,
-            effect_ns=t_ns,
-            period_ns=chunk.period_ns,
-            observation_stamp_ns=chunk.observation_stamp_ns,
-            chunk_id=chunk.chunk_id,
-            chunk_index=_index(chunk, t_ns),
-        )
-        self._last = action
-        return Execution(command, ExecutionStatus.RUNNING, chunk)
+        return Execution(held.command(t_ns, action, held.index(t_ns)), ExecutionStatus.RUNNING, held.chunk)
 
-    def zero_command(self, t_ns: int, last: NDArray[np.float64] | None = None) -> Command | None:
-        """Return the command of no motion at `t_ns`.
-
-        Args:
-            t_ns: When it takes effect.
-            last: float64 [A], what the robot was last told, when that differs from what this executor said.
-
-        Returns:
-            A command with chunk id 0, or None when nothing was commanded yet.
-        """
-        action = zero_motion(self._action, self._last if last is None else last)
-        return None if action is None else Command(action=action, effect_ns=t_ns, period_ns=self._period_ns)
-
-    def _follow(self, chunks: tuple[ActionChunk, ...], t_ns: int) -> ActionChunk:
+    def _follow(self, chunks: tuple[_Held, ...], t_ns: int) -> _Held:
         """Choose the chunk of ``receding_horizon``: the one followed so far, or the newest when its turn is over."""
         if self._followed is not None:
-            chunk, first_index = self._followed
-            index = _index(chunk, t_ns)
-            turn = len(chunk.actions_HA) if self._n_action_steps is None else self._n_action_steps
-            still_there = any(chunk is other for other in chunks)
-            if still_there and index < min(first_index + turn, len(chunk.actions_HA)):
-                return chunk
-        self._followed = (chunks[-1], _index(chunks[-1], t_ns))
+            held, first_index = self._followed
+            length, index = len(held.chunk.actions_HA), held.index(t_ns)
+            turn = length if self._n_action_steps is None else self._n_action_steps
+            still_there = any(held is other for other in chunks)
+            if still_there and index < min(first_index + turn, length):
+                return held
+        self._followed = (chunks[-1], chunks[-1].index(t_ns))
         return chunks[-1]
 
     def _ensemble(self, actions_NA: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -193,31 +212,33 @@ class ChunkExecutor:
             mean_A[part] = _mean_rotation(actions_NA[:, part], weights_N, rotation)
         return mean_A
 
-    def _past_end(self, chunk: ActionChunk, t_ns: int) -> Execution:
+    def _past_end(self, held: _Held, t_ns: int) -> Execution:
         """React as the contract says when the newest chunk is used up."""
-        if self._action.past_end == "hold" and t_ns - _end_ns(chunk) < self._action.max_hold_s * NANOSECONDS:
-            last = len(chunk.actions_HA) - 1
-            self._last = chunk.actions_HA[last]
-            command = Command(
-                self._last, t_ns, chunk.period_ns, chunk.observation_stamp_ns, chunk.chunk_id, chunk_index=last
-            )
-            return Execution(command, ExecutionStatus.HOLDING, chunk)
+        if self._action.past_end == "hold" and t_ns - held.end_ns < self._action.max_hold_s * NANOSECONDS:
+            last = len(held.chunk.actions_HA) - 1
+            action = held.chunk.actions_HA[last]
+            return Execution(held.command(t_ns, action, last), ExecutionStatus.HOLDING, held.chunk)
         if self._action.past_end == "zero":
-            return Execution(self.zero_command(t_ns), ExecutionStatus.ZERO, chunk)
-        return Execution(None, ExecutionStatus.STOPPED, chunk)
+            return Execution(None, ExecutionStatus.ZERO, held.chunk)
+        return Execution(None, ExecutionStatus.STOPPED, held.chunk)
 
 
-def _order(chunk: ActionChunk) -> tuple[int, int]:
-    return (chunk.observation_stamp_ns, chunk.chunk_id)
+def chunk_problem(action: ActionSpec, chunk: ActionChunk) -> str:
+    """Return why no step of a chunk may move a robot, in a few words; empty when all may.
 
-
-def _end_ns(chunk: ActionChunk) -> int:
-    """Moment from which the chunk says nothing more."""
-    return chunk.observation_stamp_ns + len(chunk.actions_HA) * chunk.period_ns
-
-
-def _index(chunk: ActionChunk, t_ns: int) -> int:
-    return (t_ns - chunk.observation_stamp_ns) // chunk.period_ns
+    A single number that is not finite makes the whole prediction doubtful, and a rotation that stands for none cannot
+    be blended with those of other chunks.
+    """
+    finite = np.isfinite(chunk.actions_HA)
+    if not finite.all():
+        step, number = np.argwhere(~finite)[0]
+        return f"'{action.names[number]}' of step {step} is {chunk.actions_HA[step, number]}, not a finite number"
+    if action.rotation in ("quaternion", "rot6d"):
+        try:
+            to_quaternion(chunk.actions_HA[:, action.rotation_slice], action.rotation)
+        except ValueError as reason:
+            return str(reason)
+    return ""
 
 
 def _mean_rotation(values_NW: NDArray[np.float64], weights_N: NDArray[np.float64], form: str) -> NDArray[np.float64]:

@@ -1,28 +1,42 @@
-"""From parameters to a policy that is warm and fits the robot. No rclpy."""
+"""From parameters to a policy that is warm and fits the robot. No rclpy; torch only where this process predicts."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from vla_ros.checkpoint import Checkpoint
-from vla_ros.contract import GOAL_IMAGE, RobotContract, load_contract
-from vla_ros.data_types import ConfigError, Frame
-from vla_ros.runtime import PolicyRunner
+from vla_ros.contract import RobotContract, load_contract
+from vla_ros.data_types import ActionChunk, CheckpointError, ConfigError, Frame
+from vla_ros.runtime.chunk_executor import chunk_problem
+from vla_ros.runtime.policy_runner import PolicyRunner
+from vla_ros.runtime.predictor import Predictor
+from vla_ros.runtime.process_predictor import ProcessPredictor
 
-LoadCheckpoint = Callable[[str, str], Checkpoint]
+if TYPE_CHECKING:
+    from vla_ros.checkpoint import Checkpoint
+
+LoadCheckpoint = Callable[[str, str], "Checkpoint"]
 """(folder, device) → the checkpoint."""
 
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A warm policy and the robot it was checked against."""
+    """A warm policy and the robot it was checked against.
 
-    checkpoint: Checkpoint
+    Attributes:
+        path: Checkpoint folder.
+        contract: The robot.
+        predictor: The policy, warm.
+        threads: Threads of a forward pass.
+    """
+
+    path: Path
     contract: RobotContract
-    runner: PolicyRunner
+    predictor: Predictor
+    threads: int
 
 
 def load_policy(
@@ -30,29 +44,67 @@ def load_policy(
     load_checkpoint: LoadCheckpoint,
     contract: RobotContract | None = None,
 ) -> LoadedPolicy:
-    """Load a checkpoint, check it against the robot and warm it up.
+    """Load a checkpoint, check it against the robot and warm it up, here or in a process of its own.
 
     Args:
-        values: The node's parameters.
-        load_checkpoint: Reads a checkpoint folder.
+        values: The node's parameters; those of `inference` may be left out.
+        load_checkpoint: Reads a checkpoint folder; not used for a process of its own, which reads it itself.
         contract: The robot; None reads it as the parameters say.
 
     Raises:
-        UserError: A file is missing or malformed, or the checkpoint does not fit the robot.
+        UserError: A file is missing or malformed, the checkpoint does not fit the robot, or what it predicts on a blank
+            observation is no action.
     """
     if not values["checkpoint"]:
         raise ConfigError("parameter 'checkpoint' is empty; name the folder of the checkpoint to run.")
-    checkpoint = load_checkpoint(str(values["checkpoint"]), str(values["device"]))
+    path = Path(str(values["checkpoint"]))
     if contract is None:
-        path = str(values["contract"])
-        contract = load_contract(Path(path)) if path else checkpoint.contract
+        given = str(values["contract"])
+        contract = load_contract(Path(given)) if given else _own_contract(path)
+    if values.get("inference", "thread") == "process":
+        predictor = ProcessPredictor(contract, values, float(values["max_inference_s"]))
+        return LoadedPolicy(path, contract, predictor, predictor.threads)
+    return _load_here(values, load_checkpoint, contract)
+
+
+def _load_here(
+    values: Mapping[str, bool | int | float | str], load_checkpoint: LoadCheckpoint, contract: RobotContract
+) -> LoadedPolicy:
+    from vla_ros.runtime.torch_predictor import TorchPredictor
+
+    checkpoint = load_checkpoint(str(values["checkpoint"]), str(values["device"]))
     checkpoint.check_robot(contract)
+    threads = set_torch_threads(int(values.get("torch_threads", 0)), len(os.sched_getaffinity(0)))
     seed = int(values["seed"])
-    runner = PolicyRunner(checkpoint, None if seed < 0 else seed)
-    if int(values["warm_up_runs"]):
-        blank = blank_frame(contract, runner.input_keys, str(values["instruction"]))
-        runner.warm_up(blank, int(values["warm_up_runs"]))
-    return LoadedPolicy(checkpoint, contract, runner)
+    predictor = TorchPredictor(checkpoint, None if seed < 0 else seed)
+    blank = blank_frame(contract, predictor.spec.input_keys, str(values["instruction"]))
+    chunk = warm_up(predictor, contract, blank, max(1, int(values["warm_up_runs"])))
+    problem = chunk_problem(contract.action, chunk)
+    if problem:
+        raise CheckpointError(
+            f"{checkpoint.path}: predicts no action on a blank observation: {problem}; train or export it again."
+        )
+    return LoadedPolicy(checkpoint.path, contract, predictor, threads)
+
+
+def _own_contract(checkpoint: Path) -> RobotContract:
+    """Return the copy of the contract that lies in a checkpoint."""
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"{checkpoint}: no such checkpoint folder.")
+    return load_contract(checkpoint / "contract.yaml")
+
+
+def warm_up(predictor: Predictor, contract: RobotContract, blank: Frame, runs: int) -> ActionChunk:
+    """Predict a few times on one frame, so that the first true prediction is not several times slower.
+
+    Leaves no trace: the predictor's episode begins anew. Returns the last prediction.
+    """
+    for _ in range(runs):
+        runner = PolicyRunner(predictor, contract.fps)
+        runner.observe(blank)
+        chunk = runner.predict()
+    predictor.begin_episode()
+    return chunk
 
 
 def set_torch_threads(threads: int, cores: int) -> int:
@@ -60,6 +112,8 @@ def set_torch_threads(threads: int, cores: int) -> int:
 
     With every core taken by torch, one 25 ms forward became 155 ms and every control tick 4 to 5 ms late.
     """
+    import torch
+
     chosen = threads or max(1, cores - 1)
     torch.set_num_threads(chosen)
     return chosen
@@ -68,10 +122,13 @@ def set_torch_threads(threads: int, cores: int) -> int:
 def blank_frame(contract: RobotContract, keys: tuple[str, ...], instruction: str = "") -> Frame:
     """Return a frame of the right shapes and types for warming up; its values mean nothing.
 
-    Its instruction, empty for the contract's default, is the one to come: a policy that knows it needs no language
-    model, and one whose language model is missing says so before it drives.
+    Args:
+        contract: The robot.
+        keys: Features of the policy; a goal that this robot is not given is left out.
+        instruction: The one that the node will run with, so that cached embeddings are used and a missing language
+            model fails at configure; empty takes the contract's default.
     """
-    there = contract.policy_features  # an optional goal may be unknown to this robot
-    features = [contract.feature(key) for key in keys if key in there or key != GOAL_IMAGE]
+    there = contract.policy_features
+    features = [contract.feature(key) for key in keys if key in there or not key.startswith("goal.")]
     values = {feature.key: np.zeros(feature.shape, feature.dtype) for feature in features}
     return Frame(0, values, instruction or contract.instruction.default)

@@ -1,58 +1,65 @@
-"""A checkpoint in time: frames in, action chunks out. Holds what belongs to an episode; knows no clock and no ROS."""
+"""A predictor over the ticks of one robot: frames in, action chunks out, episode after episode. No clock, no ROS."""
 
-from collections.abc import Mapping
-from typing import Any
+import threading
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from vla_ros.checkpoint import Checkpoint
-from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame
-from vla_ros.policies.base import PolicyState
+from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame, Observation
 from vla_ros.runtime.observation_history import ObservationHistory
+from vla_ros.runtime.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a prediction is asked for.
+
+    Attributes:
+        observation: The newest frames.
+        is_known: bool [T], frames that the last prediction of this episode has seen.
+        begins_episode: Whether the predictor's state is to be forgotten first.
+    """
+
+    observation: Observation
+    is_known: NDArray[np.bool_]
+    begins_episode: bool
 
 
 class PolicyRunner:
-    """Runs a checkpoint's policy over the ticks of one robot, one episode after another.
+    """The history of an episode and the predictor that decides on it.
 
-    Not thread-safe: one thread owns it.
+    One thread may `observe` and any thread `reset` while another one is inside `answer`.
 
     Args:
-        checkpoint: Policy, processors and the contract they were trained under.
-        seed: Source of sampling noise for policies that draw it; every episode starts from it, so that its actions do
-            not depend on the episodes before. None draws fresh noise.
-        first_chunk_id: Number of the first prediction; a node that changes its policy counts on.
+        predictor: The policy.
+        fps: Ticks per second.
+        first_chunk_id: Number of the first prediction.
 
     Attributes:
-        input_keys: Features that the policy takes.
-        optional_keys: Those of them that a frame may lack.
+        predictor: As given, or as last exchanged.
         next_chunk_id: Number that the next prediction gets.
     """
 
-    def __init__(self, checkpoint: Checkpoint, seed: int | None = None, first_chunk_id: int = 1) -> None:
-        self._policy = checkpoint.policy.eval()
-        self._processors = checkpoint.processors
-        config = self._policy.config
-        self.input_keys: tuple[str, ...] = tuple(config.inputs)
-        self._fps = checkpoint.contract.fps
-        self.optional_keys: tuple[str, ...] = config.optional_inputs
-        needed = [key for key in self.input_keys if key not in self.optional_keys]
-        self._history = ObservationHistory(config.n_obs_steps, self._fps, needed, self.optional_keys)
-        self._state: PolicyState | None = None
-        self._device = next((p.device for p in self._policy.parameters()), torch.device("cpu"))
-        self._seed = seed
-        self._generator = torch.Generator(self._device)
+    def __init__(self, predictor: Predictor, fps: int, first_chunk_id: int = 1) -> None:
+        self._fps = fps
+        self._lock = threading.Lock()
         self.next_chunk_id = first_chunk_id
-        self.reset()
+        self.exchange(predictor)
+
+    def exchange(self, predictor: Predictor) -> None:
+        """Go on with another policy; its episode begins now. The count of predictions goes on."""
+        spec = predictor.spec
+        with self._lock:
+            self.predictor = predictor
+            self._history = ObservationHistory(spec.n_obs_steps, self._fps, spec.needed_keys, spec.optional_keys)
+            self._begins, self._n_new = True, 0
 
     def reset(self) -> None:
         """Begin an episode: forget frames and policy state. The count of predictions goes on."""
-        self._history.clear()
-        self._state, self._n_new = None, 0
-        if self._seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(self._seed)
+        with self._lock:
+            self._history.clear()
+            self._begins, self._n_new = True, 0
 
     def observe(self, frame: Frame) -> None:
         """Take in the frame of the next tick; see `ObservationHistory.push` for what a gap does.
@@ -61,51 +68,43 @@ class PolicyRunner:
             ObservationError: The frame lacks inputs of the policy.
             ValueError: The frame is not later than the last one.
         """
-        self._history.push(frame)
-        self._n_new += 1
+        with self._lock:
+            self._history.push(frame)
+            self._n_new += 1
 
-    def predict(self) -> ActionChunk:
-        """Decide on the frames observed so far.
+    def question(self) -> Question:
+        """Return what the next prediction is to decide on: the frames observed so far.
+
+        Raises:
+            ObservationError: Nothing was observed yet.
+        """
+        with self._lock:
+            observation = self._history.observation()
+            # a tick may pass without a prediction; a memory that did not hear of it would fall behind
+            n_steps = len(observation.is_pad)
+            is_known = np.arange(n_steps) < n_steps - self._n_new
+            question = Question(observation, is_known, self._begins)
+            self._begins, self._n_new = False, 0
+        return question
+
+    def answer(self, question: Question) -> ActionChunk:
+        """Predict.
 
         Returns:
             Actions in the contract's units; step 0 is due at the newest frame's stamp. ``inference_ns`` is 0: the
             caller has the clock.
 
         Raises:
-            ObservationError: Nothing was observed, or shapes differ from those trained on.
+            UserError: As `Predictor.predict`.
         """
-        observation = self._history.observation()
-        raw: dict[str, Any] = {key: value[None] for key, value in observation.values.items()}
-        raw["task"] = [observation.instruction]
-        raw["is_pad"] = observation.is_pad[None]
-        # a tick may pass without a prediction; a memory that did not hear of it would fall behind
-        raw["is_known"] = np.arange(len(observation.is_pad))[None] < len(observation.is_pad) - self._n_new
-        with torch.inference_mode():
-            batch = self._to_device(self._processors.observation(raw))
-            output = self._policy.predict_action_chunk(batch, self._state, self._generator)
-            actions_BHA = self._processors.actions(output.actions.float()).cpu()
-        self._state, self._n_new = output.state, 0
-        chunk = ActionChunk(
-            actions_HA=np.array(actions_BHA[0].numpy(), dtype=np.float64),
-            observation_stamp_ns=observation.stamp_ns,
-            period_ns=NANOSECONDS // self._fps,
-            chunk_id=self.next_chunk_id,
-        )
-        self.next_chunk_id += 1
-        return chunk
+        predictor = self.predictor
+        if question.begins_episode:
+            predictor.begin_episode()
+        actions_HA = predictor.predict(question.observation, question.is_known)
+        with self._lock:
+            chunk_id, self.next_chunk_id = self.next_chunk_id, self.next_chunk_id + 1
+        return ActionChunk(actions_HA, question.observation.stamp_ns, NANOSECONDS // self._fps, chunk_id)
 
-    def warm_up(self, frame: Frame, runs: int = 3) -> None:
-        """Predict a few times on one frame, so that the first true prediction is not several times slower.
-
-        Leaves no trace: the episode begins anew and the count of predictions does not move.
-        """
-        first = self.next_chunk_id
-        for _ in range(runs):
-            self.reset()
-            self.observe(frame)
-            self.predict()
-        self.next_chunk_id = first
-        self.reset()
-
-    def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v.to(self._device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    def predict(self) -> ActionChunk:
+        """Decide on the frames observed so far: `question` and `answer` in one."""
+        return self.answer(self.question())

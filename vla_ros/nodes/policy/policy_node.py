@@ -3,13 +3,12 @@
 Transitions, services and timers only. What runs between configure and cleanup is a `PolicySession`.
 """
 
-import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -22,22 +21,35 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from vla_ros.checkpoint import load_checkpoint
-from vla_ros.data_types import UserError
+from vla_ros.data_types import CheckpointError, UserError
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import declare_parameters
 from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy.session import PolicySession
 from vla_ros.nodes.policy.status import diagnostics, policy_status
 from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.runtime.loading import LoadCheckpoint, LoadedPolicy, load_policy, set_torch_threads
+from vla_ros.runtime.loading import LoadCheckpoint, LoadedPolicy, load_policy
+from vla_ros.safety import StopLatch
 from vla_ros_msgs.msg import PolicyStatus
 from vla_ros_msgs.srv import LoadPolicy, SetInstruction
 
+if TYPE_CHECKING:
+    from vla_ros.checkpoint import Checkpoint
+
+Result = TypeVar("Result")
+
 _HOUSEKEEPING_S = 0.1
+_GOODBYE_S = 1.0
 _REPORTS_EVERY = 10  # housekeeping periods
 _SILENT_AFTER = 30
 _BULKY = ("sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2")
+
+
+def read_checkpoint(path: str, device: str) -> "Checkpoint":
+    """Read a checkpoint folder onto a device; torch is imported when the first one is read."""
+    from vla_ros.checkpoint import load_checkpoint
+
+    return load_checkpoint(path, device)
 
 
 class PolicyNode(LifecycleNode):
@@ -51,12 +63,13 @@ class PolicyNode(LifecycleNode):
         ConfigError: A parameter is unknown or does not fit its row.
     """
 
-    def __init__(self, load: LoadCheckpoint = load_checkpoint, **options: Any) -> None:
+    def __init__(self, load: LoadCheckpoint = read_checkpoint, **options: Any) -> None:
         super().__init__("policy_node", **options)
         self._load = load
         self.values = declare_parameters(self, POLICY_PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._session: PolicySession | None = None
+        self._stop = StopLatch()
         self._active = self.is_finalized = False
         self.message = "Not configured."
         self._told: tuple[int, ...] = ()
@@ -109,7 +122,7 @@ class PolicyNode(LifecycleNode):
         """Command zero motion and let go of everything; the executor no longer spins."""
         self._close()
         for thread, _ in self._pending:
-            thread.join()
+            thread.join(_GOODBYE_S)
         self.destroy_node()
 
     def _transition(self, step: Callable[[], None]) -> TransitionCallbackReturn:
@@ -127,13 +140,14 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        threads = set_torch_threads(int(self.values["torch_threads"]), len(os.sched_getaffinity(0)))
         loaded = load_policy(self.values, self._load)
-        self._session = PolicySession(self, self.values, loaded, lambda: bool(self.values["enable_control"]))
+        self._session = PolicySession(
+            self, self.values, loaded, lambda: bool(self.values["enable_control"]), self._stop
+        )
         self._say("")
         self.get_logger().info(
-            f"configured: {loaded.checkpoint.path} on {loaded.contract.robot_type}, contract {loaded.contract.hash}, "
-            f"{threads} torch threads"
+            f"configured: {loaded.path} on {loaded.contract.robot_type}, contract {loaded.contract.hash}, "
+            f"inference in a {self.values['inference']} with {loaded.threads} torch threads"
         )
 
     def _activate(self) -> None:
@@ -160,7 +174,7 @@ class PolicyNode(LifecycleNode):
 
     def _fault(self) -> str:
         session = self._session
-        return (session.worker.fault or session.control.fault) if session is not None and self._active else ""
+        return session.threads.fault if session is not None and self._active else ""
 
     def _keep_house(self) -> None:
         """Ten times a second: end what must end, finish what other threads prepared, tell what changed."""
@@ -171,8 +185,8 @@ class PolicyNode(LifecycleNode):
             if fault := self._fault():
                 self.get_logger().error(fault)
                 self.trigger_deactivate()
-            elif session.control.must_abort:
-                cause = session.control.status.message
+            elif session.runtime.controller.must_abort:
+                cause = session.runtime.controller.status.message
                 self.get_logger().error(cause)
                 self.trigger_deactivate()
                 self._say(cause)
@@ -212,8 +226,8 @@ class PolicyNode(LifecycleNode):
 
     def _hint_at_transport(self, session: PolicySession) -> None:
         """Say what is usually wrong when a bulky best-effort topic has a publisher and yet nothing comes."""
-        streams = session.pipeline.stream_status(session.clock.now_ns())
-        for spec, stream in zip(session.pipeline.specs, streams, strict=True):
+        streams = session.runtime.pipeline.stream_status(session.clock.now_ns())
+        for spec, stream in zip(session.runtime.specs, streams, strict=True):
             bulky = spec.type in _BULKY and spec.qos.reliability == "best_effort"
             if bulky and stream.count == 0 and self.count_publishers(spec.topic):
                 self.get_logger().warning(
@@ -233,15 +247,19 @@ class PolicyNode(LifecycleNode):
                 return SetParametersResult(successful=False, reason=str(reason))
         return SetParametersResult(successful=True)
 
-    def _on_set_instruction(
+    async def _on_set_instruction(
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
-        if self._session is None:
+        """Make the instruction ready in a thread, while the old one goes on, and answer when it holds."""
+        session = self._session
+        if session is None:
             response.message = "The node is not configured."
             return response
-        self._session.set_instruction(request.instruction)
+        _, response.message = await self._in_thread(lambda: session.set_instruction(request.instruction))
+        if not response.message:
+            self.get_logger().info(f"instruction is '{request.instruction}'")
+            response.success, response.message = True, f"instruction is '{request.instruction}'"
         self._report()
-        response.success, response.message = True, f"instruction is '{request.instruction}'"
         return response
 
     async def _on_load_policy(self, request: LoadPolicy.Request, response: LoadPolicy.Response) -> LoadPolicy.Response:
@@ -250,34 +268,53 @@ class PolicyNode(LifecycleNode):
         if session is None:
             response.message = "The node is not configured; set the parameter 'checkpoint' and configure it."
             return response
-        outcome: list[LoadedPolicy | str] = []
-        values = {**self.values, "checkpoint": request.checkpoint, "instruction": session.worker.instruction}
+        values = {**self.values, "checkpoint": request.checkpoint, "instruction": session.runtime.instruction}
 
-        def load() -> None:
+        def load() -> LoadedPolicy:
+            loaded = load_policy(values, self._load, session.contract)
             try:
-                loaded = load_policy(values, self._load, session.contract)
-                session.check_exchange(loaded)
-                outcome.append(loaded)
+                session.runtime.check_exchange(loaded.predictor)
             except UserError as reason:
-                outcome.append(str(reason))
-            except Exception:  # noqa: BLE001 (told to the caller, who waits for an answer)
-                outcome.append(f"loading failed: {traceback.format_exc()}")
+                loaded.predictor.close()
+                raise CheckpointError(f"{loaded.path} {reason}") from reason
+            loaded.predictor.prepare(session.runtime.instruction)
+            return loaded
+
+        loaded, response.message = await self._in_thread(load)
+        if loaded is None:
+            return response
+        if self._session is not session:
+            response.message = "The node was cleaned up while the policy was loading."
+            return response
+        try:
+            session.exchange(loaded)
+        except UserError as reason:  # the instruction was changed while it loaded
+            response.message = str(reason)
+            return response
+        self.get_logger().info(f"{request.checkpoint} is loaded")
+        self._report()
+        response.success, response.message = True, f"{request.checkpoint} is loaded"
+        return response
+
+    async def _in_thread(self, work: Callable[[], Result]) -> tuple[Result | None, str]:
+        """Run what may take long beside the callbacks; return its result, or what went wrong in a sentence."""
+        outcome: list[tuple[Result | None, str]] = []
+
+        def run() -> None:
+            try:
+                outcome.append((work(), ""))
+            except UserError as reason:
+                outcome.append((None, str(reason)))
+            except Exception as reason:  # noqa: BLE001 (told to the caller, who waits for an answer)
+                outcome.append((None, f"failed: {type(reason).__name__}: {' '.join(str(reason).split())[:300]}"))
+                self.get_logger().error(traceback.format_exc())
 
         done: Any = Future()
-        thread = threading.Thread(target=load, name="load_policy", daemon=True)
+        thread = threading.Thread(target=run, name="service", daemon=True)
         self._pending.append((thread, lambda: done.set_result(None)))
         thread.start()
         await done
-        result = outcome[0]
-        if isinstance(result, str):
-            response.message = result
-        elif self._session is not session:
-            response.message = "The node was cleaned up while the policy was loading."
-        else:
-            session.exchange(result)
-            self._report()
-            response.success, response.message = True, f"{request.checkpoint} is loaded"
-        return response
+        return outcome[0]
 
     def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._set_latch(response, stopped=True)
@@ -286,18 +323,18 @@ class PolicyNode(LifecycleNode):
         return self._set_latch(response, stopped=False)
 
     def _set_latch(self, response: Trigger.Response, *, stopped: bool) -> Trigger.Response:
-        if self._session is None:
-            response.message = "The node is not configured."
-            return response
+        """Set the latch, in whatever state the node is; it holds over deactivation and cleanup."""
         if stopped:
-            self._session.safety.latch_stop()
+            self._stop.latch()
         else:
-            self._session.safety.reset_stop()
+            self._stop.reset()
+        self.get_logger().warning("stop latched" if stopped else "stop reset")
+        self._report()
         response.success, response.message = True, "stopped" if stopped else "commands may pass"
         return response
 
 
-def main(args: Sequence[str] | None = None, load: LoadCheckpoint = load_checkpoint) -> int:
+def main(args: Sequence[str] | None = None, load: LoadCheckpoint = read_checkpoint) -> int:
     """Run the node until SIGINT, SIGTERM or a shutdown transition; return the exit code."""
     keep_message_buffers()
     # rclpy's own handlers would shut the context down before the zero command could be published.

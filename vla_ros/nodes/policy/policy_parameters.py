@@ -40,6 +40,21 @@ POLICY_PARAMETERS = (
         "ensemble_decay", 0.01, "With temporal_ensemble, m in the weights exp(-m i), i = 0 the oldest chunk.", minimum=0
     ),
     ParameterRow(
+        "inference",
+        "thread",
+        "Where the policy predicts: a thread of the node, or a process of its own, which is replaced when it hangs or "
+        "dies and whose Python work costs no control ticks.",
+        choices=("thread", "process"),
+    ),
+    ParameterRow(
+        "max_inference_s",
+        10.0,
+        "A prediction that takes longer is a fault: the robot is told to stand still until it ends, or until its "
+        "process is replaced.",
+        unit="s",
+        minimum=0.001,
+    ),
+    ParameterRow(
         "seed", -1, "Seed of a sampling policy's noise at every episode's begin; -1 draws fresh noise.", minimum=-1
     ),
     ParameterRow(

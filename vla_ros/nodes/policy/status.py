@@ -5,7 +5,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_ros.nodes.policy.session import PolicySession
-from vla_ros.runtime.control_loop import ControlState
+from vla_ros.runtime import ControlState
 from vla_ros_msgs.msg import PolicyStatus
 
 _STATES = {
@@ -29,12 +29,12 @@ def policy_status(session: PolicySession | None, *, active: bool, message: str, 
     status = PolicyStatus(state=PolicyStatus.INACTIVE, message=message, enable_control=enable_control)
     if session is None:
         return status
-    status.checkpoint = str(session.loaded.checkpoint.path)
-    status.instruction = session.worker.instruction
+    status.checkpoint = str(session.loaded.path)
+    status.instruction = session.runtime.instruction
     status.contract_hash = session.contract.hash
-    control, latency = session.control, session.worker.latency
+    control, latency = session.runtime.controller, session.runtime.latency
     status.commands, status.interventions = control.commands, control.interventions
-    status.deadline_misses = control.deadline_misses
+    status.deadline_misses = session.threads.deadline_misses
     status.inference_p50, status.inference_p99 = latency.percentile_s(50), latency.percentile_s(99)
     if not active:
         return status
@@ -52,9 +52,9 @@ def policy_status(session: PolicySession | None, *, active: bool, message: str, 
 def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> DiagnosticArray:
     """Return one diagnostic status for the node and one for each input, without the header stamp."""
     now_ns = session.clock.now_ns()
-    missing = {item.topic: item for item in session.control.status.missing}
+    missing = {item.topic: item for item in session.runtime.controller.status.missing}
     entries = [_node_entry(session, name, status)]
-    for stream in session.pipeline.stream_status(now_ns):
+    for stream in session.runtime.pipeline.stream_status(now_ns):
         problem = missing.get(stream.topic)
         text = str(problem) if problem else session.qos_problems.get(stream.topic, "")
         values = {
@@ -72,19 +72,19 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
 
 
 def _node_entry(session: PolicySession, name: str, status: PolicyStatus) -> DiagnosticStatus:
-    control, latency = session.control, session.worker.latency
-    newest = session.executor.newest
+    control, latency, threads = session.runtime.controller, session.runtime.latency, session.threads
+    newest = session.runtime.executor.newest
     values: dict[str, Any] = {f"inference_p{p}_ms": f"{latency.percentile_s(p) * 1e3:.2f}" for p in (50, 95, 99)}
-    values |= {f"lateness_p{p}_ms": f"{control.lateness.percentile_s(p) * 1e3:.3f}" for p in (50, 99)}
+    values |= {f"lateness_p{p}_ms": f"{threads.lateness.percentile_s(p) * 1e3:.3f}" for p in (50, 99)}
     values |= {
         "commands": control.commands,
-        "deadline_misses": control.deadline_misses,
+        "deadline_misses": threads.deadline_misses,
         "chunk_id": newest.chunk_id if newest else 0,
         "contract_hash": session.contract.hash,
         "checkpoint": status.checkpoint,
         "enable_control": status.enable_control,
     }
-    values |= {f"safety.{kind}": count for kind, count in sorted(session.safety.counts.items())}
+    values |= {f"safety.{kind}": count for kind, count in sorted(session.runtime.safety.counts.items())}
     level = {
         PolicyStatus.STOPPED: DiagnosticStatus.ERROR,
         PolicyStatus.HOLDING: DiagnosticStatus.WARN,

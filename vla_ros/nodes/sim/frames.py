@@ -14,8 +14,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from vla_ros.contract import RobotContract
-from vla_ros.nodes.sim.publishers import frame_of, time_message, yaw_quaternion
+from vla_ros.nodes.sim.publishers import time_message
 from vla_ros.sim.config import SimConfig
+from vla_ros.sim.messages import frame_of, yaw_quaternion
 from vla_ros.sim.metaworld_robot import MetaWorldRobot, quaternion_of
 
 _OPTICAL = np.diag(

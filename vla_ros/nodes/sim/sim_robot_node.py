@@ -127,7 +127,7 @@ class SimRobotNode(Node):
         buffer = CommandBuffer(contract.action.frame, round(value["command_timeout_s"] * NANOSECONDS), STEP_NS)
         robot = MetaWorldRobot(value["task"], config, value["seed"])
         self.loop = SimLoop(robot, contract, buffer, self, options)
-        self._goal_publisher = goal_publisher(self, contract) if options.goals else None
+        self._goal_publisher = goal_publisher(self, contract, config) if options.goals else None
         self._sensors = SensorPublishers(self, contract, config, lambda: self.loop.robot)
         self._frames = FramePublisher(self, contract, config, lambda: self.loop.robot)
         self._commands = CommandSubscriber(self, contract, value["command_interface"], buffer, lambda: self.loop.now_ns)
