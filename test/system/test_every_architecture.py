@@ -30,6 +30,7 @@ from vla_ros.rollouts.in_process import make_driver, run_in_process  # noqa: E40
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup, node_command  # noqa: E402
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment  # noqa: E402
 from vla_ros.ros_io.decoders import decode_action  # noqa: E402
+from vla_ros.runtime import RuntimeOptions  # noqa: E402
 from vla_ros.sim.cameras import CameraRig  # noqa: E402
 from vla_ros.sim.config import load_sim_config  # noqa: E402
 from vla_ros.sim.metaworld_robot import MetaWorldRobot  # noqa: E402
@@ -95,7 +96,9 @@ class Run:
 
 
 @contextmanager
-def robot_and_policy_node(checkpoint: Path, logs: Path, *, lock_step: bool, goals: bool = False) -> Iterator[Run]:
+def robot_and_policy_node(
+    checkpoint: Path, logs: Path, *, lock_step: bool, goals: bool = False, **parameters: object
+) -> Iterator[Run]:
     """Start both, on a domain of their own, and yield when the node commands the robot."""
     domain = RosDomain()
     robot = {"contract": ROBOT, "task": TASK, "lock_step": lock_step, "lock_step_timeout_s": 5.0, "goal_images": goals}
@@ -109,6 +112,7 @@ def robot_and_policy_node(checkpoint: Path, logs: Path, *, lock_step: bool, goal
         "episode_status_topic": "/sim/episode_status",
         "seed": 0,  # as in process
         "torch_threads": torch.get_num_threads(),  # sums of many numbers depend on it
+        **parameters,
     }
     try:
         environment = run_environment(domain)
@@ -156,14 +160,16 @@ def real_time(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield run
 
 
-@pytest.fixture(scope="class")
-def drive_in_process() -> Iterator[Callable[[Path], EpisodeTrace]]:
+@pytest.fixture(scope="module")
+def drive_in_process() -> Iterator[Callable[..., EpisodeTrace]]:
     config = load_sim_config(ROOT / "config/sim/metaworld_sawyer.yaml")
     robot = MetaWorldRobot(TASK, config)
     rig = CameraRig(robot.model, config.cameras)
 
-    def drive(checkpoint: Path) -> EpisodeTrace:
-        driver = make_driver("checkpoint", CONTRACT, checkpoint=str(checkpoint), rig=rig, config=config, task=TASK)
+    def drive(checkpoint: Path, options: RuntimeOptions | None = None) -> EpisodeTrace:
+        driver = make_driver(
+            "checkpoint", CONTRACT, checkpoint=str(checkpoint), rig=rig, config=config, task=TASK, options=options
+        )
         limit_s = TICKS / CONTRACT.fps
         (trace,) = run_in_process(robot, CONTRACT, driver, episodes=1, first_seed=SEED, time_limit_s=limit_s)
         return trace
@@ -224,6 +230,25 @@ class TestInLockStepWithGoals:
         # it is the same picture.
         lock_step_with_goals.episode(1 / CONTRACT.fps)
         assert_decides_as_without_a_node(lock_step_with_goals, drive_in_process, checkpoint)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"chunk_mode": "receding_horizon", "n_action_steps": 3},
+        {"chunk_mode": "temporal_ensemble"},
+        {"inference": "process"},
+    ],
+)
+def test_every_way_of_running_a_policy_gives_over_dds_what_it_gives_in_process(
+    parameters: dict[str, Any], drive_in_process: Callable[..., EpisodeTrace], tmp_path: Path
+) -> None:
+    checkpoint = save_tiny_policy("bc_gru", tmp_path, CONTRACT)
+    options = RuntimeOptions(**{name: value for name, value in parameters.items() if name != "inference"})
+    expected = [command.action for command in drive_in_process(checkpoint, options).commands]
+    with robot_and_policy_node(checkpoint, tmp_path / "logs", lock_step=True, **parameters) as run:
+        _, commands = run.episode((TICKS + 5) / CONTRACT.fps)
+    np.testing.assert_array_equal([command.action for command in commands[:TICKS]], expected)
 
 
 @pytest.mark.parametrize("name", ["bc_gru", "act_cvae", "grp", "rt1_sentence", "pi0", "flow_ar_autoregressive"])

@@ -66,10 +66,10 @@ class _FixedEmbedding(text_models.TextModel):
         return {"task_embedding": torch.arange(self._width, dtype=torch.float32).add(len(instruction)).sin()}
 
 
-def save_tiny_policy(name: str, folder: Path, contract: RobotContract) -> Path:
+def save_tiny_policy(name: str, folder: Path, contract: RobotContract, inputs: tuple[str, ...] | None = None) -> Path:
     """Save one of `POLICIES`; its instruction is the contract's default, and its seed is always the same."""
     architecture, options = POLICIES[name]
-    inputs = (*INPUTS, GOAL_IMAGE) if name in GOAL_POLICIES else INPUTS
+    inputs = inputs or ((*INPUTS, GOAL_IMAGE) if name in GOAL_POLICIES else INPUTS)
     features = {key: contract.feature(key) for key in inputs}
     statistics = {
         "observation.state": {"mean": np.array([0.0, 0.6, 0.2, 0.5]), "std": np.array([0.1, 0.1, 0.1, 0.5])},

@@ -141,9 +141,16 @@ class CommandBuffer:
         return None
 
     def answered(self, tick_ns: int) -> bool:
-        """Whether a command that answers the observation of a tick is there; for a lock-step wait."""
+        """Whether a command for a tick is there that was decided on an observation; for a lock-step wait.
+
+        The observation may be an older one, as of a policy that follows a chunk for several steps. A command of zero
+        motion, which is decided on none, is no answer.
+        """
         candidates = [*self._pending, *([self._active] if self._active else [])]
-        return any(c.stamp_ns >= tick_ns and c.observation_stamp_ns in (None, tick_ns) for c in candidates)
+        return any(
+            c.stamp_ns >= tick_ns and (c.observation_stamp_ns is None or 0 < c.observation_stamp_ns <= tick_ns)
+            for c in candidates
+        )
 
     def motion_at(self, step_start_ns: int, set_point: NDArray[np.float64]) -> Motion:
         """Return the motion of the step that begins at `step_start_ns`.
