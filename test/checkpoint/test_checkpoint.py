@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from vla_ros.checkpoint import load_checkpoint, save_checkpoint
+from vla_ros.checkpoint.checksums import folder_checksums, metadata_text, read_metadata
 from vla_ros.contract import load_contract
 from vla_ros.data_types import CheckpointError
 from vla_ros.policies import build_policy
@@ -118,9 +119,12 @@ def test_damaged_file_is_named_in_one_sentence(folder, name, damage):
 
 
 def edit_yaml(path: Path, change) -> None:
+    """Edit a file of a checkpoint on purpose: its checksums are right again."""
     content = yaml.safe_load(path.read_text())
     change(content)
     path.write_text(yaml.safe_dump(content))
+    metadata = path.parent / "metadata.json"
+    metadata.write_text(metadata_text(read_metadata(metadata), folder_checksums(path.parent)))
 
 
 @pytest.mark.parametrize(

@@ -148,14 +148,18 @@ def test_a_sample_of_padding_alone_is_finite(name):
 
 
 @pytest.mark.parametrize("name", ["walkthrough", "cvae"])
-def test_training_reaches_every_weight(name):
+def test_training_reaches_every_weight_that_a_loss_depends_on(name):
     built = policy(**VARIANTS[name])
     built.compute_loss(make_example_batch(built.config), torch.Generator().manual_seed(0)).loss.backward()
-    without = [part for part, p in built.named_parameters() if p.grad is None or not p.grad.any()]
-    # The published decoder begins with zeros: its first layer finds nothing to attend to among them.
-    idle = "decoder.layers.0.attention" if built.config.cvae else "nothing"
+    # Float32 rounds what cancels to 1e-7 and less; whatever else is trained gets 1e-4 and more.
+    without = {part for part, p in built.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-5}
     # a softmax does not see what is added to all its logits
-    assert [part for part in without if not part.endswith("key.bias") and not part.startswith(idle)] == []
+    unseen = {part for part, _ in built.named_parameters() if part.endswith("key.bias")}
+    if built.config.cvae:
+        # the published decoder begins with zeros: its first layer finds nothing to attend to among them
+        unseen |= {f"decoder.layers.0.attention.{part}.weight" for part in ("query", "key", "value", "output")}
+        unseen |= {"decoder.layers.0.attention.query.bias", "decoder.layers.0.attention_norm.weight"}
+    assert without == unseen
 
 
 @pytest.mark.parametrize("name", VARIANTS)

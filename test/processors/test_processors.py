@@ -204,6 +204,111 @@ def test_state_that_lacks_a_map_is_refused():
         Processors.from_dict(built.to_dict(), tensors)
 
 
+def saved(**options) -> tuple[dict, dict]:
+    built = processors(**options)
+    return built.to_dict(), {name: value.clone() for name, value in built.tensors().items()}
+
+
+MAP, STATISTICS = f"map/{STATE}", f"statistics/{STATE}"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t[f"{MAP}/offset"].fill_(torch.nan), f"'{MAP}/offset' holds numbers that are not finite"),
+        (lambda t: t[f"{MAP}/scale"].fill_(torch.inf), f"'{MAP}/scale' holds numbers that are not finite"),
+        (lambda t: t[f"{MAP}/scale"].zero_(), f"'{MAP}/scale' is 0 for 'x'"),
+        (lambda t: t[f"{MAP}/scale"][1:2].neg_(), f"'{MAP}/scale' is -.* for 'y'"),
+        (lambda t: t[f"{MAP}/scale"][1:2].fill_(1e-30), f"'{MAP}/scale' is 1e-30 for 'y'"),
+        (lambda t: t.update({f"{MAP}/scale": torch.ones(4)}), rf"'{MAP}/scale' is .* \[4\], expected .* \[3\]"),
+        (
+            lambda t: t.update({f"{MAP}/scale": torch.ones(3).double()}),
+            f"'{MAP}/scale' is torch.float64 .* torch.float32",
+        ),
+        (lambda t: t.update({f"{MAP}/scale": torch.ones(3).int()}), f"'{MAP}/scale' is torch.int32"),
+        (lambda t: t[f"{STATISTICS}/std"].fill_(torch.nan), f"'{STATISTICS}/std' holds numbers that are not finite"),
+        (
+            lambda t: t[f"{STATISTICS}/mean"][:1].fill_(torch.inf),
+            f"'{STATISTICS}/mean' holds numbers that are not finite",
+        ),
+        (lambda t: t[f"{STATISTICS}/std"].zero_(), f"'{STATISTICS}/std' is 0 for 'x', so it never varied"),
+        (lambda t: t[f"{STATISTICS}/std"].neg_(), f"'{STATISTICS}/std' is -.* for 'x', expected at least 0"),
+        (lambda t: t[f"{STATISTICS}/max"].sub_(9.0), f"'{STATISTICS}/max' is .* for 'x', which is below its 'min'"),
+        (lambda t: t[f"{STATISTICS}/q99"].sub_(9.0), f"'{STATISTICS}/q99' is .* for 'x', which is below its 'q01'"),
+        (
+            lambda t: t.update({f"{STATISTICS}/std": torch.ones(2).double()}),
+            rf"'{STATISTICS}/std' is .* \[2\], expected",
+        ),
+        (lambda t: t.pop(f"{STATISTICS}/std"), f"the numbers lack '{STATISTICS}/std'"),
+        (
+            lambda t: t["statistics/action/max"].copy_(t["statistics/action/min"]),
+            "'statistics/action/max' is .* never varied",
+        ),
+        (
+            lambda t: t.update({"map/observation.stat/scale": torch.ones(3)}),
+            "'map/observation.stat/scale' belongs to no",
+        ),
+        (lambda t: t.update({f"{STATISTICS}/q42": torch.ones(3)}), f"'{STATISTICS}/q42' belongs to no feature"),
+        (lambda t: t[f"statistics/{POINTS}/mean"][:1].fill_(torch.nan), f"'statistics/{POINTS}/mean' holds numbers"),
+    ],
+)
+def test_saved_numbers_that_no_training_makes_are_refused_by_name(change, sentence):
+    content, tensors = saved()
+    change(tensors)
+    with pytest.raises(CheckpointError, match=rf"^numbers\.safetensors: {sentence}"):
+        Processors.from_dict(content, tensors, "processors.yaml", "numbers.safetensors")
+
+
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile"])
+@pytest.mark.parametrize("value", [0.0, 0.25, -3e6])
+def test_a_number_that_never_varied_loads_and_is_centred(mode, value):
+    raw = raw_batch()
+    raw[STATE][..., 2] = value
+    raw["action"][..., 1] = value
+    built = Processors(INPUTS, ACTION, ProcessorOptions(vectors=mode, action=mode), all_statistics(raw))
+    assert built.constant == {STATE: ("still",), "action": ("gripper",)}
+    again = Processors.from_dict(built.to_dict(), built.tensors())
+    batch = again.batch(raw)
+    assert not batch[STATE][..., 2].any()
+    assert not batch["action"][..., 1].any()
+
+
+@pytest.mark.parametrize(("centre", "spread"), [(0.0, 3e-6), (1e4, 3e-2), (-1e5, 0.2), (1e5, 1e9)])
+def test_numbers_of_any_size_that_training_takes_load_again(centre, spread):
+    raw = raw_batch()
+    raw[STATE] = np.linspace(centre - spread, centre + spread, raw[STATE].size).reshape(raw[STATE].shape)
+    for mode in ("mean_std", "min_max", "quantile"):
+        built = Processors(INPUTS, ACTION, ProcessorOptions(vectors=mode), all_statistics(raw))
+        assert not built.constant
+        Processors.from_dict(built.to_dict(), built.tensors())
+
+
+def test_a_stream_that_was_empty_in_every_episode_loads_where_it_is_not_normalised():
+    statistics = all_statistics(raw_batch())
+    statistics[POINTS] = {name: np.full(3, np.nan) for name in statistics[POINTS]}
+    built = Processors(INPUTS, ACTION, ProcessorOptions(), statistics)
+    assert Processors.from_dict(built.to_dict(), built.tensors()).statistics[POINTS]["mean"].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "sentence"),
+    [
+        (STATE, {"shape": [4]}, r"of kind vector has the shape \[4\] and 3 names"),
+        (STATE, {"shape": [1, 3]}, "expected 1 sizes"),
+        (STATE, {"shape": [-3]}, r"has the shape \[-3\]"),
+        (FRONT, {"shape": [6, 8, 4], "names": ["a", "b", "c", "d"]}, r"has the shape \[6, 8, 4\]"),
+        (FRONT, {"shape": [0, 8, 3]}, r"has the shape \[0, 8, 3\]"),
+        (FRONT, {"shape": [10**30, 8, 3]}, "has the shape"),
+        (STATE, {"key": "observation.other"}, "'observation.other' stands under the key 'observation.state'"),
+    ],
+)
+def test_saved_features_that_contradict_themselves_are_refused(key, change, sentence):
+    content, tensors = saved()
+    content["inputs"][key].update(change)
+    with pytest.raises(CheckpointError, match=sentence):
+        Processors.from_dict(content, tensors)
+
+
 def test_missing_input_is_named_with_the_nearest():
     raw = raw_batch()
     raw["observation.stat"] = raw.pop(STATE)
@@ -227,7 +332,8 @@ def test_wrong_shape_is_named():
         ),
         ({"keys": {STATE: "min_maxx"}}, r"normalisation of 'observation.state': 'min_maxx' is not one of .*'min_max'"),
         ({"keys": {FRONT: "quantile"}}, r"normalisation of 'observation.images.front': 'quantile' is not one of"),
-        ({"image_size": (0, 4)}, "at least 1×1"),
+        ({"image_size": (0, 4)}, "must be 1×1 to 32768×32768 pixels"),
+        ({"image_size": (4, 10**6)}, "must be 1×1 to 32768×32768 pixels"),
     ],
 )
 def test_bad_options_are_one_sentence(options, sentence):
@@ -242,6 +348,8 @@ def test_bad_options_are_one_sentence(options, sentence):
         (lambda s: s[STATE].update(std=np.full(3, np.nan)), "'std' of 'observation.state' is not finite"),
         (lambda s: s[STATE].update(std=np.ones(2)), r"has 2 numbers, expected \(3,\)"),
         (lambda s: s.pop("action"), "no statistic 'min' of 'action'"),
+        (lambda s: s[STATE].update(std=-s[STATE]["std"]), "'std' of 'observation.state' is negative"),
+        (lambda s: s["action"].update(max=s["action"]["min"] - 1.0), "'max' of 'action' is below 'min'"),
     ],
 )
 def test_unusable_statistics_are_one_sentence(change, sentence):

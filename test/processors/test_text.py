@@ -1,5 +1,6 @@
 import builtins
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -100,6 +101,19 @@ class Counted(text_models.Characters):
         return super().embed(instruction)
 
 
+SENTENCE = TextSpec(kind="sentence_embedding", source="nowhere", width=3)
+
+
+class Embedded(text_models.TextModel):
+    """Stands in for a language model."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        self.width = spec.embedding_width
+
+    def embed(self, instruction):
+        return {"task_embedding": torch.ones(self.width)}
+
+
 @pytest.fixture
 def counted(monkeypatch):
     monkeypatch.setitem(text_models.MODELS, "characters", Counted)
@@ -171,17 +185,42 @@ def test_only_the_first_thousand_instructions_are_saved(monkeypatch):
     assert len(built.tensors()["text/task_tokens"]) == 2
 
 
-@pytest.mark.parametrize("change", [lambda t: t.clear(), lambda t: t.update({"text/task_mask": torch.ones(3, 12)})])
-def test_saved_instructions_without_their_numbers_are_refused(change):
-    built = processors(TextSpec())
+@pytest.mark.parametrize(
+    ("spec", "change", "sentence"),
+    [
+        (TextSpec(), lambda t: t.clear(), "the numbers lack 'text/task_tokens'; the checkpoint is not whole"),
+        (TextSpec(), lambda t: t.pop("text/task_mask"), "the numbers lack 'text/task_mask'"),
+        (TextSpec(), lambda t: t.update({"text/task_mask": torch.ones(3, 12)}), r"'text/task_mask' is .*\[3, 12\]"),
+        (
+            TextSpec(),
+            lambda t: t["text/task_tokens"].add_(90),
+            "'text/task_tokens' holds tokens beyond those .* 0 to 89",
+        ),
+        (TextSpec(), lambda t: t["text/task_tokens"].sub_(200), "'text/task_tokens' holds tokens beyond"),
+        (TextSpec(), lambda t: t.update({"text/task": torch.ones(1)}), "'text/task' belongs to no feature"),
+        (SENTENCE, lambda t: t["text/task_embedding"].fill_(torch.nan), "'text/task_embedding' holds .* not finite"),
+        (SENTENCE, lambda t: t["text/task_embedding"].fill_(torch.inf), "'text/task_embedding' holds .* not finite"),
+    ],
+)
+def test_saved_instructions_are_refused_without_numbers_that_their_policy_can_read(monkeypatch, spec, change, sentence):
+    monkeypatch.setitem(text_models.MODELS, "sentence_embedding", Embedded)
+    built = processors(spec)
     built.observation(observation("push"))
-    tensors = built.tensors()
-    content = built.to_dict()
+    tensors = {key: value.clone() for key, value in built.tensors().items()}
     texts = {key: value for key, value in tensors.items() if key.startswith("text/")}
     change(texts)
     rest = {key: value for key, value in tensors.items() if not key.startswith("text/")}
-    with pytest.raises(CheckpointError, match=r"text.instructions .*the checkpoint is not whole"):
-        Processors.from_dict(content, {**rest, **texts})
+    with pytest.raises(CheckpointError, match=rf"^numbers\.safetensors: {sentence}"):
+        Processors.from_dict(built.to_dict(), {**rest, **texts}, numbers_source="numbers.safetensors")
+
+
+def test_an_instruction_saved_twice_is_refused():
+    built = processors(TextSpec())
+    built.observation(observation("push", "open"))
+    content = built.to_dict()
+    content["text"]["instructions"] = ["push", "push"]
+    with pytest.raises(CheckpointError, match=r"text.instructions hold one twice"):
+        Processors.from_dict(content, built.tensors())
 
 
 def test_processors_without_text_leave_the_instruction_alone():
@@ -401,3 +440,44 @@ def test_a_goal_image_may_be_absent():
     numbers = {STATE.key: {"mean": np.zeros(2), "std": np.ones(2)}, "action": {"min": -np.ones(1), "max": np.ones(1)}}
     built = Processors({STATE.key: STATE, goal.key: goal}, ACTION, ProcessorOptions(), numbers)
     assert set(built.observation(observation("push"))) == {STATE.key, "task"}
+
+
+@pytest.fixture
+def folder_with_code(tmp_path):
+    """A model whose folder brings code of its own, which leaves a mark when it runs."""
+    mark = tmp_path / "ran"
+    folder = tmp_path / "model"
+    folder.mkdir()
+    code = {"AutoConfig": "own.C", "AutoModel": "own.M", "AutoTokenizer": ["own.T", None]}
+    (folder / "config.json").write_text(json.dumps({"model_type": "other", "auto_map": code}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T", "auto_map": code}))
+    (folder / "own.py").write_text(f"open({str(mark)!r}, 'w').close()\nclass C: pass\nclass M: pass\nclass T: pass\n")
+    return folder, mark
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "encoder", "sentence_embedding"])
+def test_code_that_comes_with_a_model_is_never_run_and_nobody_is_asked(folder_with_code, monkeypatch, kind):
+    transformers()
+    folder, mark = folder_with_code
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    spec = TextSpec(kind=kind, source=str(folder), width=8, vocabulary_size=12)
+    with pytest.raises(ConfigError, match="cannot be loaded by transformers"):
+        text_models.build_text_model(spec)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_only_what_no_checkpoint_named_is_downloaded(monkeypatch, is_saved):
+    asked = []
+
+    def load(_, source, **options):
+        asked.append((source, options["local_files_only"], options["trust_remote_code"]))
+        raise OSError("not here")
+
+    monkeypatch.setattr(transformers().AutoTokenizer, "from_pretrained", classmethod(load))
+    built = processors(TextSpec(kind="tokenizer", source="some/model", vocabulary_size=12))
+    if is_saved:
+        built = Processors.from_dict(built.to_dict(), built.tensors())
+    with pytest.raises(ConfigError, match="is not downloaded" if is_saved else "a name on its hub"):
+        built.observation(observation("push"))
+    assert asked == [("some/model", is_saved, False)]

@@ -5,9 +5,10 @@ import pytest
 import torch
 import yaml
 
-from vla_ros.checkpoint import load_checkpoint
+from vla_ros.checkpoint import load_checkpoint, seal_checkpoint
 from vla_ros.data_types import CheckpointError, Frame, tick_ns
 from vla_ros.datasets import EpisodeDataset, WindowSampler
+from vla_ros.processors import CHARACTERS
 from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.training import load_recipe, train
 
@@ -61,7 +62,7 @@ def test_processors_of_another_text_are_refused(make_recipe, recorded):
     folder = train(load_recipe(recipe), recorded())
     path = folder / "processors.yaml"
     content = yaml.safe_load(path.read_text())
-    content["text"]["spec"]["length"] = 9
+    content["text"]["spec"]["characters"] = CHARACTERS[::-1]
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(CheckpointError, match=r"its text is not that of processors.yaml"):
-        load_checkpoint(folder)
+        seal_checkpoint(folder)

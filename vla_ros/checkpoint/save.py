@@ -1,10 +1,10 @@
 """Writes a checkpoint folder, whole or not at all. No training."""
 
-import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vla_ros.checkpoint.checkpoint import (
     STATISTICS,
     WEIGHTS,
 )
+from vla_ros.checkpoint.checksums import folder_checksums, metadata_text, read_metadata
 from vla_ros.checkpoint.model_card import model_card
 from vla_ros.contract import RobotContract, contract_text, load_contract
 from vla_ros.contract.options import to_plain
@@ -68,21 +69,48 @@ def save_checkpoint(
         "files": sorted(extra_files or ()),
         **(to_plain(metadata) if metadata else {}),
     }
+    with _new_folder(path) as new:
+        save_model(policy, str(new / WEIGHTS), metadata={"format": "pt"})
+        save_file(processors.tensors(), new / STATISTICS)
+        _write_yaml(new / CONFIG, {"policy": policy.name, "config": to_plain(policy.config)})
+        _write_yaml(new / PROCESSORS, processors.to_dict())
+        (new / CONTRACT).write_text(text_of_contract, encoding="utf-8")
+        (new / MODEL_CARD).write_text(model_card(policy, processors, contract, known), encoding="utf-8")
+        for name, content in (extra_files or {}).items():
+            (new / name).write_bytes(content)
+        # last: it holds the checksums of all others
+        (new / METADATA).write_text(metadata_text(known, folder_checksums(new)), encoding="utf-8")
+    return path
+
+
+def replace_extra_file(path: str | Path, name: str, content: bytes) -> None:
+    """Replace one of a checkpoint's extra files, such as its loss curve; readers see the old folder or the new one.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it has no such extra file, or the folder cannot be written.
+    """
+    path = Path(path)
+    metadata = read_metadata(path / METADATA)
+    if name not in metadata.get("files", ()):
+        raise CheckpointError(f"{path}: the checkpoint has no extra file '{name}' to replace.")
+    with _new_folder(path) as new:
+        for file in path.iterdir():
+            if file.is_file() and file.name not in (name, METADATA):
+                shutil.copy2(file, new / file.name)
+        (new / name).write_bytes(content)
+        (new / METADATA).write_text(metadata_text(metadata, folder_checksums(new)), encoding="utf-8")
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to be filled, and put it in the place of `path`; on errors the old one stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as reason:
         raise CheckpointError(f"{path}: cannot be written: {reason.strerror}.") from reason
     try:
-        save_model(policy, str(temporary / WEIGHTS), metadata={"format": "pt"})
-        save_file(processors.tensors(), temporary / STATISTICS)
-        _write_yaml(temporary / CONFIG, {"policy": policy.name, "config": to_plain(policy.config)})
-        _write_yaml(temporary / PROCESSORS, processors.to_dict())
-        (temporary / CONTRACT).write_text(text_of_contract, encoding="utf-8")
-        (temporary / METADATA).write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-        (temporary / MODEL_CARD).write_text(model_card(policy, processors, contract, known), encoding="utf-8")
-        for name, content in (extra_files or {}).items():
-            (temporary / name).write_bytes(content)
+        yield temporary
         temporary.chmod(0o755)  # mkdtemp and safetensors make theirs private
         for file in temporary.iterdir():
             file.chmod(0o644)
@@ -91,7 +119,6 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: cannot be written: {reason.strerror}.") from reason
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return path
 
 
 def _contract_text(contract: RobotContract) -> str:

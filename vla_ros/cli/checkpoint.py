@@ -11,17 +11,21 @@ from vla_ros.cli.console import print_table, say
 if TYPE_CHECKING:
     from vla_ros.cli.arguments import Subparsers
 
-_SHOWN_ABOVE = frozenset({"format_version", "policy", "robot_type", "contract_hash", "parameters"})
+_SHOWN_ABOVE = frozenset(
+    {"format_version", "policy", "robot_type", "contract_hash", "parameters", "checksums", "metadata_checksum"}
+)
 
 
 def add_parser(commands: "Subparsers") -> None:
     """Add the command and its action."""
-    group = commands.add_parser("checkpoint", help="describe a checkpoint, and check it against a robot")
+    group = commands.add_parser("checkpoint", help="describe a checkpoint, check it against a robot, seal it")
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     describe = add_command(actions, "describe", run_describe, "load a checkpoint and print what it is")
     describe.add_argument("folder", metavar="DIR", help="checkpoint folder")
     describe.add_argument("--contract", metavar="FILE", help="also check that it fits this robot")
     describe.add_argument("--json", action="store_true", help="print JSON")
+    seal = add_command(actions, "seal", run_seal, "write its checksums anew, after a file of it was changed on purpose")
+    seal.add_argument("folder", metavar="DIR", help="checkpoint folder")
 
 
 def run_describe(arguments: argparse.Namespace) -> int:
@@ -49,6 +53,16 @@ def run_describe(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_seal(arguments: argparse.Namespace) -> int:
+    """Write the checksums of a checkpoint that loads, and print which files are other than before."""
+    from vla_ros.checkpoint import seal_checkpoint
+
+    changed = ", ".join(seal_checkpoint(Path(arguments.folder)))
+    say(f"{arguments.folder}: sealed; other files than before: {_short(changed or 'none')}")
+    return 0
+
+
 def _short(value: object) -> str:
-    text = json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
+    is_plain = isinstance(value, str) and value.isprintable()
+    text = str(value) if is_plain else json.dumps(value, default=str)
     return text if len(text) <= 200 else f"{text[:200]} …"

@@ -119,7 +119,10 @@ class Section:
         if value is default and default is not _REQUIRED:
             return value  # type: ignore[no-any-return]
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as reason:  # of 309 digits or more
+                raise self.fail(field, "expected a finite number, got a whole number that is too large") from reason
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.fail(field, f"expected {kind.__name__}, got {value!r}{_yaml_hint(kind, value)}")
         if isinstance(value, float) and not math.isfinite(value):

@@ -52,7 +52,7 @@ def load_transformers(name: str) -> nn.Module:
             f"pretrained weights '{name}' need the package transformers, which is not installed."
         ) from reason
     try:
-        model: nn.Module = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+        model: nn.Module = transformers.AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     except (OSError, ValueError) as reason:
         raise ConfigError(
             f"pretrained weights '{name}' cannot be loaded: {' '.join(str(reason).split())[:300]}"

@@ -35,6 +35,9 @@ PolicyState = Mapping[str, Tensor]
 
 Batch = Mapping[str, Any]
 
+MOST_STEPS = 10_000
+"""Frames, actions or passes of one prediction; more is a slip that would take all memory or never end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
@@ -63,8 +66,8 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_obs_steps", "action_horizon", "n_action_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
+            if not 1 <= getattr(self, name) <= MOST_STEPS:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1 and at most {MOST_STEPS}.")
         if self.n_action_steps > self.action_horizon:
             raise ConfigError(
                 f"n_action_steps={self.n_action_steps} exceeds action_horizon={self.action_horizon}; "

@@ -15,7 +15,7 @@ from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
 from vla_ros.objectives import Diffusion
-from vla_ros.policies.base import Batch
+from vla_ros.policies.base import MOST_STEPS, Batch
 from vla_ros.policies.goal_camera import GoalCameraConfig
 from vla_ros.processors import TextSpec
 
@@ -78,8 +78,8 @@ class MultimodalConfig(GoalCameraConfig):
         if not self.camera_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
         for name in ("flow_steps", "flow_samples", "diffusion_train_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
+            if not 1 <= getattr(self, name) <= MOST_STEPS:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1 and at most {MOST_STEPS}.")
         self._check_diffusion()
         if not 0.0 <= self.goal_dropout < 1.0:
             raise ConfigError(f"goal_dropout={self.goal_dropout:g} must be at least 0 and below 1.")

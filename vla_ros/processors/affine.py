@@ -17,6 +17,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # dividing by it would blow sensor noise up to full scale.
 DEGENERATE = 1e-6
 
+RANGE_OF_MODE = {"mean_std": ("mean", "std"), "min_max": ("min", "max"), "quantile": ("q01", "q99")}
+"""The two statistics that a mode's map is made of; other modes use none."""
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -62,7 +65,7 @@ def affine_from_statistics(
         The map, and which numbers do not vary, bool `shape`.
 
     Raises:
-        ConfigError: A statistic is absent, of another size, or not finite.
+        ConfigError: A statistic is absent, of another size, not finite, or no deviation or range of anything.
     """
     constant = np.zeros(shape, dtype=np.bool_)
     if mode == "identity":
@@ -71,12 +74,12 @@ def affine_from_statistics(
         return Affine(torch.full(shape, 0.5), torch.full(shape, 0.5)), constant
     if mode == "imagenet":
         return Affine(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)), constant
-    if mode == "mean_std":
-        offset, scale = (_statistic(statistics, name, shape, key) for name in ("mean", "std"))
-    else:
-        names = ("min", "max") if mode == "min_max" else ("q01", "q99")
-        low, high = (_statistic(statistics, name, shape, key) for name in names)
-        offset, scale = (low + high) / 2, (high - low) / 2
+    first, second = (_statistic(statistics, name, shape, key) for name in RANGE_OF_MODE[mode])
+    offset, scale = (first, second) if mode == "mean_std" else ((first + second) / 2, (second - first) / 2)
+    if (scale < 0.0).any():
+        low, high = RANGE_OF_MODE[mode]
+        fault = f"'{high}' of '{key}' is " + ("negative" if mode == "mean_std" else f"below '{low}'")
+        raise ConfigError(f"The dataset's statistic {fault}; recompute its statistics.")
     constant = scale <= DEGENERATE * np.maximum(np.abs(offset), 1.0)
     scale = np.where(constant, 1.0, scale)
     return Affine(torch.from_numpy(offset).float(), torch.from_numpy(scale).float()), constant

@@ -9,6 +9,8 @@ from vla_ros.data_types import ConfigError, nearest_name
 Mode = Literal["mean_std", "min_max", "quantile", "identity"]
 ImageMode = Literal["imagenet", "mean_std", "min_max", "identity"]
 
+LARGEST_SIDE = 32_768  # pixels
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorOptions:
@@ -38,8 +40,10 @@ class ProcessorOptions:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise ConfigError(f"image_size={list(self.image_size)} must be at least 1×1 pixels.")
+        if self.image_size is not None and not all(1 <= size <= LARGEST_SIDE for size in self.image_size):
+            raise ConfigError(
+                f"image_size={list(self.image_size)} must be 1×1 to {LARGEST_SIDE}×{LARGEST_SIDE} pixels."
+            )
 
     def mode(self, spec: FeatureSpec) -> str:
         """Return the mode of one feature.

