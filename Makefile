@@ -5,7 +5,7 @@ BIN := .venv/bin
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench golden docs lock clean
+.PHONY: help setup demo test check fuzz bench golden docs lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -25,6 +25,9 @@ check: setup ## Lint, format, types, layers and the fast tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -m "not slow and not ros and not egl"
+
+fuzz: setup ## Drive the safety filter through 100,000 random episodes; writes test/safety/fuzz_result.json
+	@OMP_NUM_THREADS=1 $(BIN)/python test/safety/fuzz.py
 
 bench: setup ## Measure the path from observation to command; writes out/bench/result.json
 	@$(BIN)/python -m bench

@@ -8,6 +8,8 @@ from vla_ros.contract import MeasurementSpec, RobotContract, measured_sources
 from vla_ros.data_types import ContractError
 from vla_ros.safety.limits import Vector
 
+_SLACK = 1.0 + 1e-9
+"""Sums of steps that reach a limit exactly are longer by rounding."""
 FOLLOWING_S = 0.5
 """A robot may be behind its commands by what its speed limit covers in this time, s, unless the contract says less."""
 
@@ -73,6 +75,7 @@ def bounds_of(contract: RobotContract) -> Bounds:
     following = FOLLOWING_S * joint_speed if joints else np.array([FOLLOWING_S * speed])
     if explicit is not None:
         following = np.full_like(following, explicit)
+    following = following * _SLACK
     if joints and action.gripper_index is not None:  # a gripper that holds something never reaches its command
         following[action.gripper_index] = np.inf
     return Bounds(
@@ -91,7 +94,7 @@ def bounds_of(contract: RobotContract) -> Bounds:
             contract, "max_acceleration", limits.max_joint_acceleration, limits.max_acceleration
         ),
         following=following,
-        turn_following=limits.max_angular_following_error or FOLLOWING_S * turn_speed,
+        turn_following=(limits.max_angular_following_error or FOLLOWING_S * turn_speed) * _SLACK,
         faults_when_behind=explicit is not None,
         control_s=1.0 / contract.control_rate_hz,
     )
@@ -130,6 +133,9 @@ def _ranges(contract: RobotContract) -> tuple[Vector, Vector]:
     names, limits = contract.action.names, contract.action.limits
     lower = np.array(limits.lower or [-np.inf] * len(names))
     upper = np.array(limits.upper or [np.inf] * len(names))
+    if contract.action.rotation in ("quaternion", "rot6d"):  # its numbers mean nothing one by one
+        part = contract.action.rotation_slice
+        lower[part], upper[part] = -np.inf, np.inf
     for limit in limits.joint_limits:
         index = names.index(limit.name)
         if limit.min_position is not None:

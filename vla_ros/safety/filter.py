@@ -222,18 +222,18 @@ class SafetyFilter:
         """
         done: list[str] = []
         action: NDArray[np.float64] = command.action
-        if self._bounds.has_ranges and usable(action):
-            action = noted(clamp(action, self._bounds.lower, self._bounds.upper), action, LIMIT, done)
         refusal = self._refusal(state, action, measured)
         if refusal:
             return FilterResult(None, (refusal,)), state
+        action = normalised(action, self._spec)
+        if self._bounds.has_ranges:
+            action = noted(clamp(action, self._bounds.lower, self._bounds.upper), action, LIMIT, done)
         base = self._base(state, command, measured, past=past)
         span = self._span(base, command, past=past)
         refusal = self._motion.refusal(base, measured, span)
         if refusal:
             return FilterResult(None, (refusal,)), replace(state, faulted=refusal == FOLLOWING_ERROR)
         action, after = self._motion.bounded(action, base, measured, span, done)
-        action = normalised(action, self._spec)
         after = with_trail(replace(after, effect_ns=command.effect_ns, period_s=span.period_s), command.effect_ns)
         names = tuple(dict.fromkeys(done))
         result = FilterResult(command if action is command.action else replace(command, action=action), names)
@@ -245,7 +245,7 @@ class SafetyFilter:
             return STOP_LATCHED
         if not usable(action):
             return NOT_FINITE
-        if self._spec.rotation in ("quaternion", "rot6d"):
+        if self._spec.rotation in ("quaternion", "rot6d"):  # any rotation vector is a rotation
             try:
                 to_quaternion(action[self._spec.rotation_slice], self._spec.rotation)
             except ValueError:
@@ -258,9 +258,9 @@ class SafetyFilter:
         """Return the reference that a command is measured against."""
         action_dim = len(self._spec.names)
         reference = state.reference
-        if reference is None:
-            return seeded(measured, None, action_dim)
-        if reference.effect_ns is None or past:
+        if reference is None or reference.effect_ns is None:  # nothing was commanded: it is where it is measured
+            return seeded(measured, reference, action_dim)
+        if past:
             return reference
         if command.effect_ns == reference.effect_ns and state.before is not None:
             return state.before

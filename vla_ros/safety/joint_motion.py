@@ -55,7 +55,7 @@ class JointMotion:
             return FOLLOWING_ERROR
         step = bounds.joint_speed * (span.elapsed_s or bounds.control_s) * (1.0 + _TINY)
         outside = np.abs(joints - np.clip(joints, bounds.lower, bounds.upper)) > step
-        return OUTSIDE_RANGE if outside[self._arm].any() else ""
+        return OUTSIDE_RANGE if outside.any() else ""
 
     def _follows(self, reference: Reference, joints: Action) -> bool:
         return not bool((np.abs(reference.joints - joints) > self._bounds.following).any())
@@ -111,18 +111,12 @@ class JointMotion:
 
     def hold(self, reference: Reference | None, last: Action | None, measured: Measured) -> Action | None:
         """As `Motion.hold`: where the joints were last told to be, or where they are when that is too far away."""
-        joints = measured.joints
-        if reference is None and joints is None:
-            return None
-        if reference is None or (joints is not None and not (self._limited() and self._follows(reference, joints))):
-            held = np.where(np.isnan(joints), np.nan if reference is None else reference.joints, joints)  # type: ignore[arg-type]
-        else:
-            held = (
-                reference.joints if joints is None else np.where(np.isnan(reference.joints), joints, reference.joints)
-            )
+        unknown = np.full(len(self._spec.names), np.nan)
+        joints = unknown if measured.joints is None else measured.joints
+        told = unknown if reference is None else reference.joints
+        near = np.where(np.isfinite(self._bounds.following), self._bounds.following, 0.0)
+        follows = not bool((np.abs(told - joints)[self._arm] > near[self._arm]).any())  # false of NaN
+        held = np.where(np.isnan(told), joints, told) if follows else np.where(np.isnan(joints), told, joints)
         if last is not None:  # a gripper as it was commanded: where it is measured, it may be holding something
             held = np.where(self._arm & ~np.isnan(held), held, last)
         return None if np.isnan(held).any() else held
-
-    def _limited(self) -> bool:
-        return bool(np.isfinite(self._bounds.following[self._arm]).any())

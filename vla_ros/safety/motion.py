@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import ActionSpec
-from vla_ros.data_types.rotations import from_quaternion, inverse, multiply, to_quaternion
+from vla_ros.data_types.rotations import convert, from_quaternion, inverse, multiply, to_quaternion
 from vla_ros.safety.limits import Vector
 from vla_ros.safety.measured import Measured
 from vla_ros.safety.reference import Reference
@@ -88,10 +88,16 @@ def put(action: Action, part: slice, values: Vector) -> Action:
 
 
 def normalised(action: Action, spec: ActionSpec) -> Action:
-    """Return the action with its quaternion at unit length, its sign kept; the same object when it has it."""
-    if spec.rotation != "quaternion":
+    """Return the action with its quaternion at unit length, its sign kept; the same object when it has it.
+
+    A rot6d is left as it is unless one of its numbers is larger than any number of a rotation.
+    """
+    if spec.rotation not in ("quaternion", "rot6d"):
         return action
     part = action[spec.rotation_slice]
+    if spec.rotation == "rot6d":
+        larger = np.abs(part).max() > 1.0 + 1e-9
+        return put(action, spec.rotation_slice, convert(part, "rot6d", "rot6d")) if larger else action
     length = float(np.sqrt(part @ part))
     return action if abs(length - 1.0) <= 1e-12 else put(action, spec.rotation_slice, part / length)
 

@@ -184,16 +184,17 @@ class PoseMotion:
 
     def hold(self, reference: Reference | None, last: Action | None, measured: Measured) -> Action | None:
         """As `Motion.hold`: where the robot was last told to be, or where it is when that is too far away."""
-        told = reference
-        if told is not None and (measured.position is not None or measured.orientation is not None):
-            limited = np.isfinite(self._bounds.following[0]) or np.isfinite(self._bounds.turn_following)
-            told = told if limited and self._follows(told, measured) else None
-        position = measured.position if told is None or told.position is None else told.position
-        orientation = measured.orientation if told is None or told.orientation is None else told.orientation
-        if position is None and reference is not None:
-            position = reference.position
-        if orientation is None and reference is not None:
-            orientation = reference.orientation
+        position, orientation = measured.position, measured.orientation
+        if reference is not None and reference.position is not None:
+            behind = 0.0 if position is None else float(np.linalg.norm(reference.position - position))
+            if position is None or behind <= _finite_or_zero(self._bounds.following[0]):
+                position = reference.position
+        if reference is not None and reference.orientation is not None:
+            behind = 0.0
+            if orientation is not None:
+                behind = float(np.linalg.norm(turn_between(orientation, reference.orientation)))
+            if orientation is None or behind <= _finite_or_zero(self._bounds.turn_following):
+                orientation = reference.orientation
         if position is None or (self._spec.rotation != "none" and orientation is None):
             return None
         action = np.zeros(len(self._spec.names)) if last is None else last.copy()
@@ -201,3 +202,8 @@ class PoseMotion:
         if self._spec.rotation != "none" and orientation is not None:
             action = self._with_rotation(action, orientation)
         return gripper_known(self._spec, action, last)
+
+
+def _finite_or_zero(limit: float) -> float:
+    """Without a limit a target may be any distance ahead: then the robot is held where it is."""
+    return limit if np.isfinite(limit) else 0.0

@@ -72,7 +72,7 @@ class RelativeMotion:
         """As `Motion.bounded`."""
         if self._needs_position and span.elapsed_s > 0.0:
             reference = self.at(reference, span.effect_ns)
-            if measured.position is not None:
+            if measured.position is not None and not self._bounds.faults_when_behind:
                 reference = corrected(reference, measured.position)
         action, velocity = self._bounded_velocity(action, reference, measured, span, done)
         action, turn = self._bounded_turn(action, reference, span, done)
