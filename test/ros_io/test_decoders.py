@@ -75,6 +75,112 @@ def test_numbers_that_are_not_finite_never_reach_a_policy(bad: float, make_contr
         decode_input(spec, SimpleNamespace(name=["a", "b", "c"], velocity=[0.0, bad, 0.0]))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("type_name", [name for name in DECODERS if INPUT_TYPES[name].form not in ("image", "points")])
+@pytest.mark.parametrize("bad", [1e39, -1e308, np.inf, np.nan])
+def test_numbers_that_float32_cannot_hold_are_refused(bad: float, type_name: str, make_contract: Any) -> None:
+    spec = make_contract(type_name).inputs[0]
+    message = make_example_message(spec, STAMP_NS)
+    if hasattr(message, "data"):
+        message.data = np.array([0.0, bad])
+    elif hasattr(message, "velocity"):
+        message.velocity = np.array([0.0, bad, 0.0, 0.0])
+    else:
+        *path, last = spec.fields[0].split(".")
+        place = message
+        for step in path:
+            place = getattr(place, step)
+        setattr(place, last, bad)
+    with pytest.raises(DecodeError, match="not a finite number in float32"):
+        decode_input(spec, message)
+
+
+def test_a_joint_named_twice_is_refused(make_contract: Any) -> None:
+    spec = make_contract(JOINTS).inputs[0]
+    message = SimpleNamespace(name=["a", "b", "a", "c"], velocity=[1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(DecodeError, match="names joint 'a' more than once"):
+        decode_input(spec, message)
+
+
+@pytest.mark.parametrize("lengths", [(2, 3, 0), (3, 4, 3), (0, 3, 1), (0, 2, 0)])
+def test_joint_arrays_of_different_lengths_are_refused(lengths: tuple[int, int, int], make_contract: Any) -> None:
+    spec = make_contract(JOINTS).inputs[0]
+    position, velocity, effort = (np.zeros(length) for length in lengths)
+    message = SimpleNamespace(name=["a", "b", "c"], position=position, velocity=velocity, effort=effort)
+    with pytest.raises(DecodeError, match=r"names 3 joints but has \d (position|velocity|effort) values"):
+        decode_input(spec, message)
+
+
+def test_many_joint_names_are_counted_not_told(make_contract: Any) -> None:
+    spec = make_contract(JOINTS).inputs[0]
+    names = [f"a_{k}" for k in range(200_000)]
+    with pytest.raises(DecodeError, match="and 199990 more") as caught:
+        decode_input(spec, SimpleNamespace(name=names, velocity=np.zeros(len(names))))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "quaternion", [(0, 0, 0, 0), (0, 0, 0, 2), (1e200, 0, 0, 0), (0, np.nan, 0, 1), (5e-324, 0, 0, 0)]
+)
+def test_a_quaternion_that_is_no_rotation_is_refused(quaternion: tuple[float, ...], make_contract: Any) -> None:
+    spec = make_contract("geometry_msgs/msg/PoseStamped").inputs[0]
+    message = make_example_message(spec, STAMP_NS)
+    message.pose.orientation = SimpleNamespace(**dict(zip("xyzw", quaternion, strict=True)))
+    with pytest.raises(DecodeError, match=r"pose\.orientation is a quaternion of length .* stands for no rotation"):
+        decode_input(spec, message)
+
+
+def test_an_orientation_that_is_not_read_may_be_anything(make_contract: Any) -> None:
+    spec = make_contract("geometry_msgs/msg/PoseStamped", fields=["pose.position.x"]).inputs[0]
+    message = make_example_message(spec, STAMP_NS)
+    message.pose.orientation = SimpleNamespace(x=0, y=0, z=0, w=0)
+    assert decode_input(spec, message).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "offset", "allowed"), [([], 0, True), ([2], 0, True), ([1, 2], 0, True), ([3], 0, False), ([], 1, False)]
+)
+def test_a_layout_agrees_with_the_numbers(sizes: list[int], offset: int, allowed: bool, make_contract: Any) -> None:
+    spec = make_contract("std_msgs/msg/Float64MultiArray").inputs[0]
+    layout = SimpleNamespace(dim=[SimpleNamespace(size=size) for size in sizes], data_offset=offset)
+    message = SimpleNamespace(layout=layout, data=[1.0, 2.0])
+    if allowed:
+        assert decode_input(spec, message).shape == (2,)
+    else:
+        with pytest.raises(DecodeError, match="the layout says"):
+            decode_input(spec, message)
+
+
+@pytest.mark.parametrize("failure", [ValueError("a\nb"), MemoryError(), ZeroDivisionError("x" * 10_000), KeyError("k")])
+def test_whatever_goes_wrong_in_a_decoder_is_a_decode_error_and_logged_once(
+    failure: Exception, make_contract: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise failure
+
+    spec = replace(make_contract(JOINTS).inputs[0], topic=f"/{type(failure).__name__}")
+    monkeypatch.setitem(DECODERS, JOINTS, fail)
+    for _ in range(3):
+        with pytest.raises(
+            DecodeError, match=rf"^{spec.topic} .*cannot be decoded \({type(failure).__name__}"
+        ) as caught:
+            decode_input(spec, SimpleNamespace())
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+def test_a_value_of_another_form_than_the_contract_s_is_a_decode_error(
+    make_contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_contract(JOINTS).inputs[0]
+    for wrong in (np.zeros(3), np.zeros((2, 3), np.float32), [0.0, 0.0, 0.0]):
+        monkeypatch.setitem(DECODERS, JOINTS, lambda *_, value=wrong: value)
+        with pytest.raises(DecodeError, match="cannot be decoded"):
+            decode_input(spec, SimpleNamespace())
+
+
 def test_another_frame_than_the_contract_s_is_refused(make_contract: Any) -> None:
     spec = make_contract("geometry_msgs/msg/PoseStamped").inputs[0]
     message = make_example_message(replace(spec, frame="map"), STAMP_NS)
@@ -104,7 +210,19 @@ def test_an_array_of_another_length_is_refused(make_contract: Any) -> None:
         decode_input(spec, SimpleNamespace(data=[1.0, 2.0, 3.0]))
 
 
-@pytest.mark.parametrize("raw", [b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 8])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0\1\0\0",
+        b"\0\1\0\0" + b"\xff" * 8,
+        b"\0\1\0\0" + (1).to_bytes(4, "little") + (10**9).to_bytes(4, "little"),
+        b"\0\1\0\0" + (-1).to_bytes(4, "little", signed=True) + bytes(4),
+        b"\0\0\0\0" + (-(2**31)).to_bytes(4, "big", signed=True) + bytes(4),
+        b"\0\3\0\0" + bytes(8),
+        b"\1\1\0\0" + bytes(8),
+    ],
+)
 def test_bytes_without_a_valid_stamp_are_refused(raw: bytes) -> None:
     with pytest.raises(DecodeError, match="damaged or of another type"):
         header_stamp_ns(raw)
@@ -164,6 +282,36 @@ def test_an_action_of_another_meaning_is_refused(changes: dict[str, Any], senten
     contract = make_contract()
     with pytest.raises(DecodeError, match=sentence):
         decode_action(contract.action, contract.action.record.type, action_message(contract, **changes))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [1e39, -1e300, np.inf, np.nan])
+def test_an_action_that_float32_cannot_hold_is_refused(bad: float, make_contract: Any) -> None:
+    contract = make_contract()
+    message = action_message(contract)
+    message.linear.y = bad
+    with pytest.raises(DecodeError, match=r"'dy' is .*, not a finite number in float32"):
+        decode_action(contract.action, contract.action.record.type, message)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rotation", ["quaternion", "rot6d"])
+@pytest.mark.parametrize("number", [0.0, 1e200, np.nan])
+def test_an_action_whose_rotation_is_none_is_refused(number: float, rotation: str, make_contract: Any) -> None:
+    names = ["x", "y", "z", *(f"r{k}" for k in range(4 if rotation == "quaternion" else 6))]
+    array = "std_msgs/msg/Float64MultiArray"
+    action = {
+        "representation": "pose",
+        "rotation": rotation,
+        "names": names,
+        "units": ["m"] * len(names),
+        "gripper": None,
+        "record": {"topic": "/a", "type": array, "max_age_s": 0.1, "alignment": {"timeline": "receive"}},
+        "sinks": [{"topic": "/c", "type": array}],
+    }
+    spec = make_contract(action=action).action
+    with pytest.raises(DecodeError, match=r"no rotation|not a finite number"):
+        decode_action(spec, array, SimpleNamespace(data=[0.0, 0.0, 0.0] + [number] * (len(names) - 3)))
 
 
 def test_a_joint_action_is_read_by_name(make_contract: Any) -> None:

@@ -109,6 +109,55 @@ def test_too_little_data_is_refused(changes: dict[str, Any]) -> None:
         decode(message(RGB, "rgb8", **changes))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "height", "width"),
+    [
+        *((name, 4, 5) for name in ("yuv422", "uyvy", "yuyv", "yuv422_yuy2", "nv12", "nv21")),
+        *((name, 5, 4) for name in ("nv12", "nv21")),
+        *((name, 2, 8) for name in ("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8")),
+        ("nv12", 1, 2),
+    ],
+)
+def test_sizes_that_an_encoding_cannot_have_are_refused(encoding: str, height: int, width: int) -> None:
+    sent = message(np.zeros((16, 64), np.uint8), encoding, height=height, width=width)
+    with pytest.raises(DecodeError, match=f"a '{encoding}' image of {width}x{height} pixels cannot be"):
+        decode(sent)
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono16", "nv12", "bayer_rggb8", "yuyv"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"height": 2**32 - 2},
+        {"width": 2**32 - 2, "step": 2**32 - 1},
+        {"height": 2**32 - 2, "width": 2**32 - 2, "step": 2**32 - 1},
+        {"step": 2**32 - 1},
+        {"step": 0},
+        {"width": 0},
+    ],
+)
+def test_sizes_beyond_the_data_are_refused_before_anything_is_allocated(encoding: str, changes: dict[str, Any]) -> None:
+    sent = message(np.zeros((16, 64), np.uint8), encoding, **changes)
+    with pytest.raises(DecodeError, match=f"'{encoding}' image needs"):
+        decode(sent)
+
+
+def test_every_sixteen_bit_value_is_rounded_to_eight() -> None:
+    every = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    value = decode(message(every, "mono16", width=256, height=256), ImageSpec(256, 256))
+    np.testing.assert_array_equal(value[..., 0], np.rint(every * (255.0 / 65535.0)))
+
+
+def test_text_of_a_sender_is_cut() -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(message(RGB, "q" * 1_000_000))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(DecodeError) as caught:
+        decode_compressed_image(WHOLE, SimpleNamespace(format="j\n" * 1_000_000, data=b"x"), "/camera")
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
 def test_png_comes_through_unchanged_and_jpeg_nearly() -> None:
     smooth = cv2.resize(RGB, (64, 48))
     form = ImageSpec(48, 64)

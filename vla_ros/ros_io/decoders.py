@@ -1,12 +1,10 @@
 """Message fields → arrays, one decoder per type. Duck-typed: rclpy's and rosbags' messages both work. No ROS import.
 
 A decoder reads what the contract says and refuses the rest: a missing joint, another frame or a number that is not
-finite is a `DecodeError` with its place, never a guess.
+finite is a `DecodeError` with its place, never a guess. Nothing else leaves `decode_input` and `decode_action`.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,10 +12,31 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import ActionSpec, InputSpec
 from vla_ros.contract.types import INPUT_TYPES
-from vla_ros.data_types import Array, DecodeError, nearest_name
+from vla_ros.data_types import Array, DecodeError
+from vla_ros.data_types.foreign_text import plain
 from vla_ros.data_types.rotations import convert
+from vla_ros.ros_io.decode_failures import unforeseen
 from vla_ros.ros_io.images import decode_compressed_image, decode_image
 from vla_ros.ros_io.points import decode_laser_scan, decode_point_cloud
+from vla_ros.ros_io.vectors import (
+    array_values,
+    as_finite_float32,
+    check_finite,
+    check_quaternion,
+    field_values,
+    joint_values,
+)
+
+__all__ = [
+    "DECODERS",
+    "REPRESENTATIONS",
+    "array_values",
+    "check_finite",
+    "check_frame",
+    "decode_action",
+    "decode_input",
+    "joint_values",
+]
 
 Decoder = Callable[[InputSpec, Any, str], Array]
 
@@ -34,12 +53,28 @@ def decode_input(spec: InputSpec, message: Any) -> Array:
         message is, float32 [F].
 
     Raises:
-        DecodeError: The message does not hold what the contract says; names topic, key, expected and got.
+        DecodeError: The message does not hold what the contract says; names topic, key, expected and got. Whatever
+            else goes wrong in a decoder, with memory too, is one as well.
     """
     place = f"{spec.topic} ({spec.key})"
-    if spec.frame is not None and INPUT_TYPES[spec.type].has_header:
-        check_frame(message.header.frame_id, spec.frame, place)
-    return DECODERS[spec.type](spec, message, place)
+    try:
+        if spec.frame is not None and INPUT_TYPES[spec.type].has_header:
+            check_frame(message.header.frame_id, spec.frame, place)
+        value = DECODERS[spec.type](spec, message, place)
+        _check_form(spec, value)
+    except DecodeError:
+        raise
+    except Exception as reason:
+        raise unforeseen(place, reason) from reason
+    return value
+
+
+def _check_form(spec: InputSpec, value: Array) -> None:
+    """Hold a decoder to the contract: a value of another form would fail later, where there is no message to blame."""
+    shape = spec.shape[1:] if spec.window is not None else spec.shape
+    dtype = np.uint8 if spec.image is not None else np.float32
+    if value.shape != shape or value.dtype != dtype:
+        raise TypeError(f"the decoder of {spec.type} made {value.dtype} {value.shape}, not {np.dtype(dtype)} {shape}")
 
 
 def check_frame(got: str, expected: str, place: str) -> None:
@@ -50,56 +85,8 @@ def check_frame(got: str, expected: str, place: str) -> None:
     """
     if got != expected:
         raise DecodeError(
-            f"{place}: frame_id is '{got}', the contract says '{expected}'; correct the one that is wrong"
+            f"{place}: frame_id is '{plain(got)}', the contract says '{expected}'; correct the one that is wrong"
         )
-
-
-def check_finite(values: NDArray[Any], names: tuple[str, ...], place: str) -> None:
-    """Refuse a vector with NaN or infinity: a policy would turn it into a command.
-
-    Raises:
-        DecodeError: Names the first such number.
-    """
-    finite = np.isfinite(values)
-    if not finite.all():
-        index = int(np.argmin(finite))
-        raise DecodeError(f"{place}: '{names[index]}' is {values[index]}, not a finite number")
-
-
-def joint_values(message: Any, joints: tuple[str, ...], field: str, place: str) -> NDArray[np.float64]:
-    """Return one field of a JointState for the named joints, float64 [S]; the message's order may be any.
-
-    Raises:
-        DecodeError: A joint is missing, or the message carries the field for fewer joints than it names.
-    """
-    index_of = {name: index for index, name in enumerate(message.name)}
-    values = getattr(message, field)
-    if len(values) != len(message.name):
-        raise DecodeError(f"{place}: the message names {len(message.name)} joints but has {len(values)} {field} values")
-    for joint in joints:
-        if joint not in index_of:
-            raise DecodeError(
-                f"{place}: no joint '{joint}' in the message, which has {', '.join(index_of) or 'none'}."
-                f"{nearest_name(joint, index_of)}"
-            )
-    return np.array([values[index_of[joint]] for joint in joints], dtype=np.float64)
-
-
-def array_values(message: Any, names: tuple[str, ...], place: str) -> NDArray[np.float64]:
-    """Return a MultiArray's data, float64 [S].
-
-    Raises:
-        DecodeError: It does not hold one number per name.
-    """
-    values = np.asarray(message.data, dtype=np.float64)
-    if len(values) != len(names):
-        raise DecodeError(f"{place}: expected {len(names)} numbers ({', '.join(names)}), got {len(values)}")
-    return values
-
-
-def _vector(values: NDArray[np.float64], names: tuple[str, ...], place: str) -> NDArray[np.float32]:
-    check_finite(values, names, place)
-    return values.astype(np.float32)
 
 
 Form = TypeVar("Form")
@@ -128,21 +115,15 @@ def _laser_scan(spec: InputSpec, message: Any, place: str) -> Array:
 
 
 def _joints(spec: InputSpec, message: Any, place: str) -> Array:
-    return _vector(joint_values(message, spec.names, spec.fields[0], place), spec.names, place)
+    return as_finite_float32(joint_values(message, spec.names, spec.fields[0], place), spec.names, place)
 
 
 def _array(spec: InputSpec, message: Any, place: str) -> Array:
-    return _vector(array_values(message, spec.names, place), spec.names, place)
-
-
-@lru_cache(maxsize=256)
-def _getters(paths: tuple[str, ...]) -> tuple[Callable[[Any], Any], ...]:
-    return tuple(attrgetter(path) for path in paths)
+    return as_finite_float32(array_values(message, spec.names, place), spec.names, place)
 
 
 def _fields(spec: InputSpec, message: Any, place: str) -> Array:
-    values = np.array([get(message) for get in _getters(spec.fields)], dtype=np.float64)
-    return _vector(values, spec.names, place)
+    return as_finite_float32(field_values(message, spec.fields, place), spec.names, place)
 
 
 def _imu(spec: InputSpec, message: Any, place: str) -> Array:
@@ -190,17 +171,23 @@ def decode_action(action: ActionSpec, record_type: str, message: Any) -> NDArray
 
     Raises:
         DecodeError: Another representation, frame or length than the contract's, a joint or the gripper missing, or
-            a number that is not finite.
+            a number that is not finite as float32, as which datasets hold it. Whatever else goes wrong is one as well.
     """
     place = f"{action.record.topic} ({action.key})"
-    if record_type == "sensor_msgs/msg/JointState":
-        values = joint_values(message, action.names, "position", place)
-    elif record_type == "std_msgs/msg/Float64MultiArray":
-        values = array_values(message, action.names, place)
-    else:
-        check_frame(message.header.frame_id, action.frame, place)
-        values = _cartesian_action(action, record_type, message, place)
-    check_finite(values, action.names, place)
+    try:
+        if record_type == "sensor_msgs/msg/JointState":
+            values = joint_values(message, action.names, "position", place)
+        elif record_type == "std_msgs/msg/Float64MultiArray":
+            values = array_values(message, action.names, place)
+            _check_rotation(values, action, place)
+        else:
+            check_frame(message.header.frame_id, action.frame, place)
+            values = _cartesian_action(action, record_type, message, place)
+        check_finite(values, action.names, place)
+    except DecodeError:
+        raise
+    except Exception as reason:
+        raise unforeseen(place, reason) from reason
     return values
 
 
@@ -230,7 +217,24 @@ def _rotation(values: list[float], form: str, action: ActionSpec, place: str) ->
         return np.empty(0)
     if form == action.rotation == "rotation_vector":
         return np.array(values)  # as it is: a velocity may exceed π, which a conversion would wrap
+    if form == "quaternion":
+        check_quaternion(values, "pose.orientation", place)
+    return _converted(values, form, action.rotation, place)
+
+
+def _check_rotation(values: NDArray[np.float64], action: ActionSpec, place: str) -> None:
+    """Refuse numbers of an array that stand for no rotation; they are the action as they are."""
+    if action.representation != "pose" or action.rotation in ("none", "rotation_vector"):
+        return
+    rotation = values[action.rotation_slice].tolist()
+    if action.rotation == "quaternion":
+        check_quaternion(rotation, "its rotation", place)
+    _converted(rotation, action.rotation, "quaternion", place)
+
+
+def _converted(values: list[float], source: str, target: str, place: str) -> NDArray[np.float64]:
     try:
-        return convert(values, form, action.rotation)
+        with np.errstate(all="ignore"):  # a number that is not finite is found afterwards, by its name
+            return convert(values, source, target)
     except ValueError as reason:
         raise DecodeError(f"{place}: {reason}") from reason

@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import ImageSpec
 from vla_ros.data_types import DecodeError, nearest_name
+from vla_ros.data_types.foreign_text import plain
+from vla_ros.ros_io.image_headers import Header, named_codecs, read_header
 
 Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 2**25
+"""Most pixels of a compressed image: 33.5 million, just above 8K video (7680x4320), the largest that is streamed.
+Decoding takes about six bytes a pixel, 200 MB then, and a few hundred bytes can declare any size."""
+
+MAX_SIDE = 2**16 - 1
+"""Most pixels along a side, JPEG's own limit."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,21 @@ class _Encoding:
         depth: Bytes per value.
         to_rgb: Code for cv2.cvtColor, None where the pixels are RGB already.
         pointwise: Whether each pixel converts on its own; resizing then comes first, which is cheaper and equal.
+        multiple: (rows, columns) that height and width must be multiples of: pixels that share their colour.
+        least: Fewest rows and columns.
     """
 
     channels: int
     to_rgb: int | None
     depth: int = 1
     pointwise: bool = True
+    multiple: tuple[int, int] = (1, 1)
+    least: int = 1
+
+
+def _bayer(to_rgb: int) -> _Encoding:
+    # OpenCV leaves the outermost pixels to their neighbours, so smaller images come out black
+    return _Encoding(1, to_rgb, pointwise=False, least=3)
 
 
 _ENCODINGS: dict[str, _Encoding] = {
@@ -50,16 +68,16 @@ _ENCODINGS: dict[str, _Encoding] = {
     "bgra16": _Encoding(4, cv2.COLOR_BGRA2RGB, 2),
     "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, 2),
     # ROS names a Bayer pattern by its first two rows, OpenCV by the second row from its second pixel
-    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerBG2RGB, pointwise=False),
-    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2RGB, pointwise=False),
-    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGR2RGB, pointwise=False),
-    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGB2RGB, pointwise=False),
-    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pointwise=False),
-    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pointwise=False),
-    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pointwise=False),
-    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pointwise=False),
-    "nv12": _Encoding(0, cv2.COLOR_YUV2RGB_NV12, pointwise=False),
-    "nv21": _Encoding(0, cv2.COLOR_YUV2RGB_NV21, pointwise=False),
+    "bayer_rggb8": _bayer(cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _bayer(cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _bayer(cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _bayer(cv2.COLOR_BayerGB2RGB),
+    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pointwise=False, multiple=(1, 2)),
+    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pointwise=False, multiple=(1, 2)),
+    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pointwise=False, multiple=(1, 2)),
+    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pointwise=False, multiple=(1, 2)),
+    "nv12": _Encoding(0, cv2.COLOR_YUV2RGB_NV12, pointwise=False, multiple=(2, 2)),
+    "nv21": _Encoding(0, cv2.COLOR_YUV2RGB_NV21, pointwise=False, multiple=(2, 2)),
 }
 
 _NOT_COLOUR = ("16UC1", "16SC1", "32FC1", "64FC1")
@@ -87,15 +105,52 @@ def decode_image(form: ImageSpec, message: Any, place: str) -> Pixels:
 
 
 def decode_compressed_image(form: ImageSpec, message: Any, place: str) -> Pixels:
-    """Return a sensor_msgs/CompressedImage (JPEG, PNG, …); result and errors as `decode_image`."""
-    if "compressedDepth" in message.format:
-        raise DecodeError(f"{place}: format '{message.format}' is depth, not colour; subscribe to a colour camera")
+    """Return a sensor_msgs/CompressedImage (JPEG, PNG, TIFF, WebP, BMP); result as `decode_image`.
+
+    The size that the image declares is read from its header first, and one above `MAX_PIXELS` is refused.
+
+    Raises:
+        DecodeError: Depth, another format than these or than `format` says, too large, damaged, or a crop beyond it.
+    """
+    said = plain(message.format)
+    if "compressedDepth" in message.format or message.format.partition(";")[0].strip() in _NOT_COLOUR:
+        raise DecodeError(f"{place}: format '{said}' is depth, not colour; subscribe to a colour camera")
     data = np.frombuffer(message.data, dtype=np.uint8)
-    # The pixels as sent: an EXIF rotation would turn the camera's optical frame
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
-    if pixels is None:
-        raise DecodeError(f"{place}: {len(data)} bytes of format '{message.format}' do not decode as an image")
+    try:
+        header = _checked_header(read_header(data.data), len(data))
+    except ValueError as reason:
+        raise DecodeError(
+            f"{place}: {len(data)} bytes of format '{said}' do not decode: the image {reason}"
+        ) from reason
+    named = named_codecs(message.format)
+    if named and header.codec not in named:
+        raise DecodeError(f"{place}: format says '{said}', but the data are {header.codec}; correct the publisher")
+    try:
+        # The pixels as sent: an EXIF rotation would turn the camera's optical frame
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise DecodeError(f"{place}: {len(data)} bytes of format '{said}' do not decode: the {header.codec} is damaged")
     return _to_rgb(_fit(pixels, form, place), cv2.COLOR_BGR2RGB)
+
+
+def _checked_header(header: Header, n_bytes: int) -> Header:
+    """Return the header of an image that can be decoded.
+
+    Raises:
+        ValueError: It cannot; the text completes the sentence "the image …".
+    """
+    size = f"{header.width}x{header.height} pixels"
+    if header.width < 1 or header.height < 1:
+        raise ValueError(f"declares {size}")
+    if header.width * header.height > MAX_PIXELS or max(header.width, header.height) > MAX_SIDE:
+        raise ValueError(f"declares {size}; at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are decoded")
+    if n_bytes < header.least_bytes:
+        raise ValueError(f"declares {size}, which take at least {header.least_bytes} bytes as {header.codec}")
+    if not header.is_colour:
+        raise ValueError("holds depth or raw numbers, not colour")
+    return header
 
 
 def _encoding(name: str, place: str) -> _Encoding:
@@ -106,13 +161,20 @@ def _encoding(name: str, place: str) -> _Encoding:
         raise DecodeError(
             f"{place}: encoding '{name}' is depth or raw numbers, not colour; subscribe to a colour camera"
         )
-    hint = nearest_name(name, _ENCODINGS)
-    raise DecodeError(f"{place}: unknown image encoding '{name}'; known are {', '.join(_ENCODINGS)}.{hint}")
+    said = plain(name)
+    hint = nearest_name(said, _ENCODINGS)
+    raise DecodeError(f"{place}: unknown image encoding '{said}'; known are {', '.join(_ENCODINGS)}.{hint}")
 
 
 def _raster(message: Any, encoding: _Encoding, place: str) -> NDArray[Any]:
     """View the message's data as [rows, columns(, channels)], without its row padding."""
     height, width, step = int(message.height), int(message.width), int(message.step)
+    rows_of, columns_of = encoding.multiple
+    if height % rows_of or width % columns_of or 0 < min(height, width) < encoding.least:
+        raise DecodeError(
+            f"{place}: a '{message.encoding}' image of {width}x{height} pixels cannot be: its width must be a multiple "
+            f"of {columns_of}, its height of {rows_of}, and both at least {encoding.least}"
+        )
     rows = height if encoding.channels else height + height // 2
     row_bytes = width * max(encoding.channels, 1) * encoding.depth
     data = np.frombuffer(message.data, dtype=np.uint8)
@@ -127,12 +189,16 @@ def _raster(message: Any, encoding: _Encoding, place: str) -> NDArray[Any]:
     return view.reshape(rows, width, encoding.channels) if encoding.channels > 1 else view
 
 
+_EIGHT_BITS = np.asarray(np.rint(np.arange(2**16, dtype=np.uint16) * (255.0 / 65535.0)), dtype=np.uint8)
+"""16-bit value → 0–255. A table, because float64 in between would take eight times the message's memory."""
+
+
 def _eight_bits(rows: NDArray[np.uint8], big_endian: bool) -> NDArray[np.uint8]:
     """Scale 16-bit values, given as bytes, to 0–255."""
     values = np.ascontiguousarray(rows).view(np.uint16)
     if big_endian != (sys.byteorder == "big"):
         values = values.byteswap()
-    return np.asarray(np.rint(values * (255.0 / 65535.0)), dtype=np.uint8)
+    return np.take(_EIGHT_BITS, values)
 
 
 def _fit(pixels: NDArray[Any], form: ImageSpec, place: str) -> NDArray[Any]:

@@ -11,12 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Nodetype
+from rosbags.serde.utils import SIZEMAP
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 
 from vla_ros.data_types import DatasetError, DecodeError, nearest_name
+from vla_ros.ros_io import cdr
 
 INTERFACES = "vla_ros_msgs"
 
@@ -90,12 +92,31 @@ def deserialize_with(store: Typestore, raw: bytes | memoryview, type_name: str) 
         missing = type_name.startswith(f"{INTERFACES}/") and interface_folder() is None
         hint = f" {INTERFACES} is not installed." if missing else nearest_name(type_name, store.fielddefs)
         raise DecodeError(f"message type '{type_name}' is unknown.{hint}")
+    cdr.check(raw, _layout(store, type_name), type_name)
     try:
         return store.deserialize_cdr(raw, type_name)
     except Exception as reason:  # generated code meets damaged bytes in any way: index, struct, unicode, assertion
-        raise DecodeError(
-            f"{len(raw)} bytes do not hold a {type_name}; they are damaged or of another type"
-        ) from reason
+        raise cdr.damaged(raw, type_name) from reason
+
+
+@lru_cache(maxsize=256)
+def _layout(store: Typestore, type_name: str) -> cdr.Layout:
+    return cdr.Layout(_message(store, type_name))
+
+
+def _message(store: Typestore, type_name: str) -> cdr.Message:
+    return cdr.Message(tuple((name, _kind(store, kind)) for name, kind in store.fielddefs[type_name][1]))
+
+
+def _kind(store: Typestore, description: Any) -> cdr.Kind:
+    """Translate rosbags' description of a field: a kind of node and what belongs to it."""
+    node, content = description
+    if node == Nodetype.BASE:
+        return cdr.Text() if content[0] == "string" else cdr.Number(SIZEMAP[content[0]])
+    if node == Nodetype.NAME:
+        return _message(store, content)
+    element = _kind(store, content[0])
+    return cdr.Array(element, content[1]) if node == Nodetype.ARRAY else cdr.Sequence(element)
 
 
 def deserialize(raw: bytes, type_name: str) -> Any:

@@ -3,6 +3,7 @@
 A frame is a function of the contract, of the messages pushed and of the tick. Nothing here looks at a clock.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -214,7 +215,14 @@ def _stream(spec: InputSpec, contract: RobotContract, deserialize: Deserialize) 
         deserialize=deserialize,
         decode=partial(decode_input, spec),
         blend=input_blend(spec),
+        value_bytes=_value_bytes(spec),
     )
+
+
+def _value_bytes(spec: InputSpec) -> int:
+    """Memory of one decoded message; compressed images and short scans grow."""
+    shape = spec.shape[1:] if spec.window is not None else spec.shape
+    return math.prod(shape) * (1 if spec.image is not None else 4)
 
 
 def _value(spec: InputSpec, stream: Stream, tick_ns: int) -> Array | Gap:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
+from vla_ros.ros_io.decode_failures import unforeseen
 from vla_ros.ros_io.stamps import header_stamp_ns
 
 Deserialize = Callable[[bytes, str], Any]
@@ -20,6 +22,7 @@ SPAN_MARGIN_S = 1.0
 """How much longer than a tick can need samples are kept: the assembling thread may be late by this."""
 
 _RATE_SAMPLES = 64
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class StreamStatus:
         drops: Messages refused because their stamp was not after the one before.
         decode_errors: Messages that did not hold what the contract says.
         unstamped: Messages refused because their header stamp is 0.
+        overflows: Messages forgotten early, because more or larger ones came than are kept.
     """
 
     key: str
@@ -45,15 +49,17 @@ class StreamStatus:
     drops: int
     decode_errors: int
     unstamped: int
+    overflows: int = 0
 
 
 class _Sample:
-    """A message: its bytes until a tick uses it, from then on its value or what was wrong with it."""
+    """A message: its bytes until a tick uses it, from then on its value or a sentence on what was wrong with it."""
 
     __slots__ = ("content",)
 
     def __init__(self, raw: bytes) -> None:
-        self.content: bytes | Array | DecodeError = raw
+        # Not the error itself: its traceback would keep the message alive that it was raised on
+        self.content: bytes | Array | str = raw
 
 
 class Stream:
@@ -71,6 +77,7 @@ class Stream:
         deserialize: Bytes to message.
         decode: Message to array.
         blend: How two arrays are interpolated.
+        value_bytes: Memory of a decoded value, where it is more than a message's.
     """
 
     def __init__(
@@ -85,9 +92,12 @@ class Stream:
         deserialize: Deserialize,
         decode: Callable[[Any], Array],
         blend: Blend,
+        value_bytes: int = 0,
     ) -> None:
         kind = INPUT_TYPES.get(type_name)  # EndEffectorAction, the one source that is no input, has a header
         self.key, self.topic, self.type_name = key, topic, type_name
+        self._place = f"{topic} ({key})"
+        self._value_bytes = value_bytes
         self.max_age_ns = round(max_age_s * NANOSECONDS)
         self._by_header = alignment.timeline == "header" and (kind is None or kind.has_header)
         self._method = alignment.method
@@ -105,21 +115,19 @@ class Stream:
             stamp_ns = header_stamp_ns(raw) if self._by_header else receive_ns
         except DecodeError as reason:
             self._decode_errors += 1
-            self._refusal = f"{self.topic} ({self.key}): {reason}"
+            self._refusal = f"{self._place}: {reason}"
             return
         if stamp_ns == 0 and self._by_header:
             self._unstamped += 1
             self._refusal = (
-                f"{self.topic} ({self.key}): header stamps are 0, so its samples have no time; stamp them in the "
+                f"{self._place}: header stamps are 0, so its samples have no time; stamp them in the "
                 "driver or set alignment.timeline to 'receive'"
             )
-        elif self._buffer.push(stamp_ns, _Sample(raw)):
+        elif self._buffer.push(stamp_ns, _Sample(raw), receive_ns, max(len(raw), self._value_bytes)):
             self._refusal = ""
         else:
             self._drops += 1
-            self._refusal = (
-                f"{self.topic} ({self.key}): header stamps do not advance; one of {stamp_ns} ns came after a newer one"
-            )
+            self._refusal = f"{self._place}: header stamps do not advance; one of {stamp_ns} ns came after a newer one"
 
     @property
     def newest_ns(self) -> int | None:
@@ -145,17 +153,21 @@ class Stream:
         """Return the stream's value at a tick, or why there is none.
 
         Raises:
-            DecodeError: The sample that the tick uses does not hold what the contract says.
+            DecodeError: A sample that the tick uses does not hold what the contract says, or there is no value between
+                the two around it.
         """
         if self._method == "interpolate":
-            return self._explained(interpolate(self._buffer, tick_ns, self.max_age_ns, self._value, self._blend))
+            return self._interpolated(
+                partial(interpolate, self._buffer, tick_ns, self.max_age_ns, self._value, self._blend)
+            )
         chosen = (nearest if self._method == "nearest" else hold)(self._buffer, tick_ns, self.max_age_ns)
         return self._value(chosen.payload) if isinstance(chosen, Stamped) else self._explained(chosen)
 
     def window_at(self, tick_ns: int, samples: int, period_ns: int) -> Array | Gap:
         """Return the interpolated window [K, ...] that ends at a tick; otherwise as `value_at`."""
-        return self._explained(
-            window(
+        return self._interpolated(
+            partial(
+                window,
                 self._buffer,
                 tick_ns,
                 self.max_age_ns,
@@ -191,26 +203,75 @@ class Stream:
             # A stream that fell silent has at most one message in the time since its last
             rate_hz = 1.0 / max(mean_s, age_s if age_s > 3 * mean_s else 0.0)
         return StreamStatus(
-            self.key, self.topic, self._count, rate_hz, age_s, self._drops, self._decode_errors, self._unstamped
+            self.key,
+            self.topic,
+            self._count,
+            rate_hz,
+            age_s,
+            self._drops,
+            self._decode_errors,
+            self._unstamped,
+            self._buffer.overflows,
         )
 
+    def _interpolated(self, resample: Callable[[], Array | Gap]) -> Array | Gap:
+        """Return what lies between samples, finite in float32, or why there is nothing."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                value = resample()
+        except DecodeError:
+            raise
+        except Exception as reason:  # as a rotation that is not defined between two samples
+            raise unforeseen(self._place, reason) from reason
+        if isinstance(value, Gap):
+            return self._explained(value)
+        if not (np.abs(value) <= _FLOAT32_MAX).all():  # also true of NaN
+            raise DecodeError(f"{self._place}: the value between two samples is not a finite number in float32")
+        return value
+
     def _explained(self, value: Array | Gap) -> Array | Gap:
-        """Say why a stream without samples has none, where messages did come but had to be refused."""
-        if isinstance(value, Gap) and value.reason in ("silent", "stale") and self._refusal:
+        """Say why a stream has no value, where messages did come but had to be refused or forgotten."""
+        if not isinstance(value, Gap):
+            return value
+        if value.reason in ("silent", "stale") and self._refusal:
             return Gap(self._refusal, value.age_ns)
+        if self._buffer.overflowing:
+            return Gap(
+                f"{self._place}: more or larger messages come than are kept, of which there are {len(self._buffer)}; "
+                "let its publisher send fewer, and look whether its stamps advance",
+                value.age_ns,
+            )
         return value
 
     def _value(self, sample: _Sample) -> Array:
-        """Decode a sample once; its value or error takes the place of its bytes."""
-        if not isinstance(sample.content, (np.ndarray, DecodeError)):
+        """Decode a sample once; its value or what was wrong with it takes the place of its bytes."""
+        if not isinstance(sample.content, np.ndarray | str):
             try:
-                value = self._decode(self._deserialize(sample.content, self.type_name))
+                sample.content = self._decoded(sample.content)
             except DecodeError as reason:
                 self._decode_errors += 1
-                sample.content = reason
-            else:
-                value.setflags(write=False)  # handed out more than once
-                sample.content = value
-        if isinstance(sample.content, DecodeError):
-            raise sample.content
+                sample.content = str(reason)
+        if isinstance(sample.content, str):
+            raise DecodeError(sample.content)
         return sample.content
+
+    def _decoded(self, raw: bytes) -> Array:
+        """Return the value of a message.
+
+        Raises:
+            DecodeError: It has none; names topic and key. No other exception leaves a decoder, of whoever it is.
+        """
+        try:
+            message = self._deserialize(raw, self.type_name)
+        except DecodeError as reason:
+            raise DecodeError(f"{self._place}: {reason}") from reason
+        except Exception as reason:
+            raise unforeseen(self._place, reason) from reason
+        try:
+            value = self._decode(message)
+            value.setflags(write=False)  # handed out more than once
+        except DecodeError:
+            raise
+        except Exception as reason:
+            raise unforeseen(self._place, reason) from reason
+        return value

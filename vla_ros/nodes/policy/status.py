@@ -65,6 +65,7 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
             "drops": stream.drops,
             "decode_errors": stream.decode_errors,
             "unstamped": stream.unstamped,
+            "overflows": stream.overflows,
         }
         level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.WARN if text else DiagnosticStatus.OK
         entries.append(_entry(level, f"{name}: {stream.topic}", text or "ok", values))
