@@ -22,7 +22,26 @@ def test_every_type_a_contract_may_name_has_a_decoder_and_a_sample() -> None:
     assert set(ACTION_SAMPLES) == set(ACTION_SOURCES)
 
 
-@pytest.mark.parametrize("type_name", INPUT_TYPES)
+TEXT = "std_msgs/msg/String"
+NUMBERS = [name for name in INPUT_TYPES if name != TEXT]
+
+
+def test_an_instruction_decodes_to_its_text_from_bag_and_live(make_contract: Any) -> None:
+    from vla_ros.ros_io import rclpy_deserialize
+
+    spec = make_contract(JOINTS).instruction
+    message = make_example_message(spec, STAMP_NS)
+    raw = serialize(message, TEXT)
+    for decoded in (message, deserialize(raw, TEXT), rclpy_deserialize.deserialize(raw, TEXT)):
+        value = decode_input(spec, decoded)
+        assert (value.shape, str(value)) == ((), message.data)
+    with pytest.raises(
+        DecodeError, match=r"/instruction \(task\): an instruction has at most 4096 characters, got 5000"
+    ):
+        decode_input(spec, SimpleNamespace(data="x" * 5000))
+
+
+@pytest.mark.parametrize("type_name", NUMBERS)
 def test_a_sample_decodes_to_the_contract_s_form(type_name: str, make_contract: Any) -> None:
     spec = make_contract(type_name).inputs[0]
     value = decode_input(spec, make_example_message(spec, STAMP_NS))
@@ -31,7 +50,7 @@ def test_a_sample_decodes_to_the_contract_s_form(type_name: str, make_contract: 
     assert value.dtype == (np.uint8 if spec.image is not None else np.float32)
 
 
-@pytest.mark.parametrize("type_name", INPUT_TYPES)
+@pytest.mark.parametrize("type_name", NUMBERS)
 def test_bag_bytes_and_live_messages_decode_identically(type_name: str, make_contract: Any) -> None:
     pytest.importorskip("rclpy")
     from rclpy.serialization import serialize_message
@@ -76,7 +95,7 @@ def test_numbers_that_are_not_finite_never_reach_a_policy(bad: float, make_contr
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("type_name", [name for name in DECODERS if INPUT_TYPES[name].form not in ("image", "points")])
+@pytest.mark.parametrize("type_name", [name for name in NUMBERS if INPUT_TYPES[name].form not in ("image", "points")])
 @pytest.mark.parametrize("bad", [1e39, -1e308, np.inf, np.nan])
 def test_numbers_that_float32_cannot_hold_are_refused(bad: float, type_name: str, make_contract: Any) -> None:
     spec = make_contract(type_name).inputs[0]

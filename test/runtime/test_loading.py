@@ -48,7 +48,7 @@ def test_the_warm_up_hears_the_instruction_that_is_to_come(parameter: str, heard
     config = PolicyConfig(inputs={STATE: CONTRACT.feature(STATE)}, action=CONTRACT.feature("action"))
     processors = Listening()
     checkpoint: Any = SimpleNamespace(
-        policy=Still(config), processors=processors, contract=CONTRACT, check_robot=lambda _: None
+        path=Path("here"), policy=Still(config), processors=processors, contract=CONTRACT, check_robot=lambda _: None
     )
     values = {"checkpoint": "here", "device": "cpu", "contract": "", "seed": 0, "warm_up_runs": 2}
     load_policy({**values, "instruction": parameter}, lambda *_: checkpoint)

@@ -87,7 +87,7 @@ def replay_bag(
         loaded,
         bag_deserializer(bag),
         latency_ns=round(latency_s * NANOSECONDS),
-        options=RuntimeOptions(instruction=_first_instruction(bag, robot), chunk_mode=chunk_mode),
+        options=RuntimeOptions(instruction=_first_instruction(bag, robot), chunk_mode=chunk_mode, robot_follows=False),
         seed=seed,
     )
     _show_goal(bag, robot, run)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import ActionSpec, InputSpec
+from vla_ros.contract import INSTRUCTION, ActionSpec, InputSpec
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import Array, DecodeError
 from vla_ros.data_types.foreign_text import plain
@@ -41,6 +41,10 @@ __all__ = [
 Decoder = Callable[[InputSpec, Any, str], Array]
 
 
+MAX_TEXT = 4096
+"""Characters of an instruction; language models read a few hundred."""
+
+
 def decode_input(spec: InputSpec, message: Any) -> Array:
     """Return what one message of a stream contributes to its feature.
 
@@ -50,7 +54,7 @@ def decode_input(spec: InputSpec, message: Any) -> Array:
 
     Returns:
         Image uint8 [h, w, 3] RGB; points float32 [N, F]; vector float32 [S]; of a window, the one sample that the
-        message is, float32 [F].
+        message is, float32 [F]; of an instruction, str [].
 
     Raises:
         DecodeError: The message does not hold what the contract says; names topic, key, expected and got. Whatever
@@ -71,6 +75,8 @@ def decode_input(spec: InputSpec, message: Any) -> Array:
 
 def _check_form(spec: InputSpec, value: Array) -> None:
     """Hold a decoder to the contract: a value of another form would fail later, where there is no message to blame."""
+    if spec.key == INSTRUCTION:
+        return
     shape = spec.shape[1:] if spec.window is not None else spec.shape
     dtype = np.uint8 if spec.image is not None else np.float32
     if value.shape != shape or value.dtype != dtype:
@@ -136,6 +142,12 @@ def _imu(spec: InputSpec, message: Any, place: str) -> Array:
     return _fields(spec, message, place)
 
 
+def _text(_: InputSpec, message: Any, place: str) -> Array:
+    if len(message.data) > MAX_TEXT:
+        raise DecodeError(f"{place}: an instruction has at most {MAX_TEXT} characters, got {len(message.data)}")
+    return np.array(str(message.data))
+
+
 DECODERS: dict[str, Decoder] = {
     "sensor_msgs/msg/Image": _image,
     "sensor_msgs/msg/CompressedImage": _compressed_image,
@@ -150,6 +162,7 @@ DECODERS: dict[str, Decoder] = {
     "nav_msgs/msg/Odometry": _fields,
     "std_msgs/msg/Float32MultiArray": _array,
     "std_msgs/msg/Float64MultiArray": _array,
+    "std_msgs/msg/String": _text,
 }
 """ROS type of an input → its decoder."""
 

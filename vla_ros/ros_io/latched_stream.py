@@ -11,9 +11,6 @@ from vla_ros.resampling import Gap
 from vla_ros.ros_io.decoders import decode_input
 from vla_ros.ros_io.stream import Deserialize, StreamStatus
 
-MAX_TEXT = 4096
-"""Characters of an instruction; language models read a few hundred."""
-
 _KEPT = 4  # values kept beside the newest, for ticks assembled after it came
 
 
@@ -63,10 +60,7 @@ class LatchedStream:
         Raises:
             DecodeError: It does not hold what the contract says.
         """
-        message = self._deserialize(raw, self.spec.type)
-        if self.spec.key != INSTRUCTION:
-            return decode_input(self.spec, message)
-        return np.array(checked_instruction(message.data))
+        return decode_input(self.spec, self._deserialize(raw, self.spec.type))
 
     def set(self, value: Array, receive_ns: int) -> bool:
         """Let a value hold from a moment on; return whether it is another one than before."""
@@ -109,16 +103,3 @@ class LatchedStream:
         if self._values and self._values[-1][0] >= stamp_ns:
             self._values.pop()  # two in one moment: the later one counts
         self._values = [*self._values[-_KEPT:], (stamp_ns, value)]
-
-
-def checked_instruction(text: Any) -> str:
-    """Return an instruction.
-
-    Raises:
-        DecodeError: It is no text, or longer than `MAX_TEXT`.
-    """
-    if not isinstance(text, str):
-        raise DecodeError(f"an instruction is text, got {type(text).__name__}")
-    if len(text) > MAX_TEXT:
-        raise DecodeError(f"an instruction has at most {MAX_TEXT} characters, got {len(text)}")
-    return text

@@ -129,6 +129,10 @@ def _array(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:  # noqa: ARG001 - n
     return _multi_array(spec.type, rng.normal(size=len(spec.names)))
 
 
+def _string(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:  # noqa: ARG001 - no header
+    return _new(spec.type, f"move object {rng.integers(100)} to the left")
+
+
 def _multi_array(type_name: str, values: Any) -> Any:
     dtype = np.float32 if "32" in type_name else np.float64
     return _new(type_name, _new("std_msgs/msg/MultiArrayLayout", [], 0), np.asarray(values, dtype=dtype))
@@ -148,6 +152,7 @@ SAMPLES: dict[str, Callable[[InputSpec, int, Rng], Any]] = {
     "nav_msgs/msg/Odometry": _odometry,
     "std_msgs/msg/Float32MultiArray": _array,
     "std_msgs/msg/Float64MultiArray": _array,
+    "std_msgs/msg/String": _string,
 }
 """Input type → maker of its example."""
 

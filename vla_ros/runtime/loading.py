@@ -58,21 +58,22 @@ def load_policy(
     if not values["checkpoint"]:
         raise ConfigError("parameter 'checkpoint' is empty; name the folder of the checkpoint to run.")
     path = Path(str(values["checkpoint"]))
-    if contract is None:
-        given = str(values["contract"])
-        contract = load_contract(Path(given)) if given else _own_contract(path)
+    if contract is None and values["contract"]:
+        contract = load_contract(Path(str(values["contract"])))
     if values.get("inference", "thread") == "process":
+        contract = contract or _own_contract(path)
         predictor = ProcessPredictor(contract, values, float(values["max_inference_s"]))
         return LoadedPolicy(path, contract, predictor, predictor.threads)
     return _load_here(values, load_checkpoint, contract)
 
 
 def _load_here(
-    values: Mapping[str, bool | int | float | str], load_checkpoint: LoadCheckpoint, contract: RobotContract
+    values: Mapping[str, bool | int | float | str], load_checkpoint: LoadCheckpoint, contract: RobotContract | None
 ) -> LoadedPolicy:
     from vla_ros.runtime.torch_predictor import TorchPredictor
 
     checkpoint = load_checkpoint(str(values["checkpoint"]), str(values["device"]))
+    contract = contract or checkpoint.contract
     checkpoint.check_robot(contract)
     threads = set_torch_threads(int(values.get("torch_threads", 0)), len(os.sched_getaffinity(0)))
     seed = int(values["seed"])

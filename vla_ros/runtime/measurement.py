@@ -1,5 +1,7 @@
 """Where the robot is now: the newest samples of the inputs that the contract names for it. No filter, no clock."""
 
+from dataclasses import replace
+
 from vla_ros.contract import RobotContract, measured_sources
 from vla_ros.data_types import Array, DecodeError
 from vla_ros.ros_io import ObservationPipeline
@@ -40,6 +42,18 @@ class MeasuredRobot:
             if newest is not None:
                 stamps_ns[index], values[index] = newest
         return measurement_from(self._sources, values, stamps_ns)
+
+
+def without_following_error(contract: RobotContract) -> RobotContract:
+    """Return the contract of a robot that does not execute the commands, so that following them is no matter.
+
+    The reference of a pose or of joints then goes wherever the commands lead. That of a displacement or twist stays
+    near the measurement, as it does by default.
+    """
+    relative = contract.action.representation in ("displacement", "twist")
+    free = None if relative else float("inf")
+    limits = replace(contract.action.limits, max_following_error=free, max_angular_following_error=free)
+    return replace(contract, action=replace(contract.action, limits=limits))
 
 
 def _readable(pipeline: ObservationPipeline, stream: int) -> tuple[int, Array] | None:

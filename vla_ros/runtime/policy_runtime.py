@@ -16,12 +16,12 @@ import numpy as np
 from vla_ros.contract import INSTRUCTION, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Array, ConfigError, DecodeError, ObservationError, UserError
 from vla_ros.ros_io import Deserialize, MissingInput, ObservationPipeline
-from vla_ros.ros_io.latched_stream import checked_instruction
+from vla_ros.ros_io.decoders import MAX_TEXT
 from vla_ros.runtime.chunk_executor import ChunkExecutor, chunk_problem
 from vla_ros.runtime.clock import Clock
 from vla_ros.runtime.controller import Controller, ControlOutput, Situation
 from vla_ros.runtime.latency import LatencyTracker
-from vla_ros.runtime.measurement import MeasuredRobot
+from vla_ros.runtime.measurement import MeasuredRobot, without_following_error
 from vla_ros.runtime.observer import Observer, TickResult
 from vla_ros.runtime.policy_runner import PolicyRunner
 from vla_ros.runtime.predictor import Predictor
@@ -42,6 +42,8 @@ class RuntimeOptions:
         max_inference_s: A prediction that takes longer, in s, is a fault: the robot is told to stand still.
         lock_step: Whether every tick is answered by one command of its own, whatever the clock says meanwhile.
         follows_episodes: Whether a tick waits until `PolicyRuntime.episode_at` has reached it.
+        robot_follows: Whether the robot executes the commands. In a replay it does what was recorded, and how far that
+            is from the commands is no fault.
     """
 
     instruction: str = ""
@@ -51,6 +53,7 @@ class RuntimeOptions:
     max_inference_s: float = 10.0
     lock_step: bool = False
     follows_episodes: bool = False
+    robot_follows: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class PolicyRuntime:
     ) -> None:
         self.contract, self.clock = contract, clock
         self.options = options = options or RuntimeOptions()
-        self.safety = SafetyFilter(contract, stop, require_measurement=True)
+        bounded = contract if options.robot_follows else without_following_error(contract)
+        self.safety = SafetyFilter(bounded, stop, require_measurement=True)
         self.runner = PolicyRunner(predictor, contract.fps)
         self._measured = MeasuredRobot(contract, is_needed=self.safety.needs_measurement)
         spec, there = predictor.spec, contract.policy_features
@@ -191,9 +195,10 @@ class PolicyRuntime:
             UserError: The policy cannot be told so on this machine; the old instruction goes on.
         """
         spec = self.contract.instruction
+        value = _text(instruction)
         self.runner.predictor.prepare(instruction)
         now_ns = self.clock.now_ns() if receive_ns is None else receive_ns
-        if self.pipeline.latched(spec.key).set(_text(instruction), now_ns):
+        if self.pipeline.latched(spec.key).set(value, now_ns):
             self._on_new_goal(spec, now_ns)
 
     def episode_at(self, stamp_ns: int) -> None:
@@ -389,4 +394,11 @@ class PolicyRuntime:
 
 
 def _text(instruction: str) -> Array:
-    return np.array(checked_instruction(instruction))
+    """Return an instruction as a latched value.
+
+    Raises:
+        ConfigError: It is too long to be one.
+    """
+    if len(instruction) > MAX_TEXT:
+        raise ConfigError(f"an instruction has at most {MAX_TEXT} characters, got {len(instruction)}.")
+    return np.array(instruction)
