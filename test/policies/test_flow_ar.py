@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_model, save_model
 
 import vla_ros.networks.context as context_module
-from vla_ros.contract import FeatureSpec, load_yaml
+from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.networks import encode_context
@@ -11,6 +11,7 @@ from vla_ros.objectives import draw_flow
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 from vla_ros.policies.flow_ar.sequence import joint_layout
+from vla_ros.schema import load_yaml
 
 FRONT, WRIST, STATE = "observation.images.front", "observation.images.wrist", "observation.state"
 TINY = {

@@ -2,12 +2,13 @@
 
 from typing import Any, get_args
 
+from vla_ros.contract.parse_input import check_alignment
 from vla_ros.contract.parse_limits import parse_limits, parse_measured
-from vla_ros.contract.parse_parts import COMMAND_QOS, parse_alignment, parse_qos, text, topic
-from vla_ros.contract.reader import Section
 from vla_ros.contract.schema import (
+    COMMAND_QOS,
     ROTATION_WIDTH,
     ActionSpec,
+    AlignmentSpec,
     GripperSpec,
     RecordSpec,
     Representation,
@@ -15,6 +16,7 @@ from vla_ros.contract.schema import (
 )
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
 from vla_ros.data_types import nearest_name
+from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass
 
 _WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
 
@@ -35,37 +37,40 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
     names = at.items("names", str)
     gripper = _gripper(at.section("gripper"), names) if "gripper" in at else at.raw("gripper", None)
     _check_names(at, representation, rotation, names, gripper)
-    past_end: Any = at.scalar("past_end", str, "zero", choices=("hold", "zero", "stop"))
-    spec = ActionSpec(
-        key=at.scalar("key", str, "action", choices=("action",)),
-        names=names,
-        units=at.items("units", str, length=len(names)),
-        representation=representation,
-        rotation=rotation,
-        frame=_frame(at, base_frame, tool_frame),
-        record=_record(at.section("record"), representation, gripper),
-        sinks=tuple(_sink(section, representation, rotation, names) for section in at.sections("sinks")),
-        limits=parse_limits(at.section("limits", {}), names, representation, rotation, gripper),
-        gripper=gripper,
-        past_end=past_end,
-        max_hold_s=at.scalar("max_hold_s", float, 0.1, minimum=0.0),
-        measured=parse_measured(at.section("measured", {}), representation),
+    spec = read_dataclass(
+        at,
+        ActionSpec,
+        {
+            "key": Narrow(default="action"),
+            "rotation": Narrow(default="none"),
+            "units": Narrow(length=len(names)),
+            "frame": Narrow(default=base_frame),
+            "gripper": given(gripper),
+            "record": given(_record(at.section("record"), representation, gripper)),
+            "sinks": given(tuple(_sink(part, representation, rotation, names) for part in at.sections("sinks"))),
+            "limits": given(parse_limits(at.section("limits", {}), names, representation, rotation, gripper)),
+            "measured": given(parse_measured(at.section("measured", {}), representation)),
+        },
     )
-    at.finish()
+    _check_frame(at, spec, base_frame, tool_frame)
+    if spec.past_end != "hold" and "max_hold_s" in at:
+        raise at.fail("max_hold_s", f"has a meaning only with 'past_end: hold', not with '{spec.past_end}'")
     if not spec.sinks:
         raise at.fail("sinks", "must name at least one topic to publish the action on")
     return spec
 
 
-def _frame(at: Section, base_frame: str, tool_frame: str | None) -> str:
-    """Read the frame of the motion: the filter can hold a box in no frame that it does not know."""
-    frame = text(at, "frame", base_frame)
+def _check_frame(at: Section, spec: ActionSpec, base_frame: str, tool_frame: str | None) -> None:
+    """Check the frame of the motion: the filter can hold a box in no frame that it does not know."""
     known = [base_frame] if tool_frame is None else [base_frame, tool_frame]
-    if frame not in known:
-        hint = nearest_name(frame, known)
+    if spec.frame not in known:
+        hint = nearest_name(spec.frame, known)
         named = "" if tool_frame else "; name the end effector's frame in tool_frame to give motions in it"
-        raise at.fail("frame", f"'{frame}' is neither base_frame nor tool_frame ({', '.join(known)}){named}.{hint}")
-    return frame
+        raise at.fail(
+            "frame", f"'{spec.frame}' is neither base_frame nor tool_frame ({', '.join(known)}){named}.{hint}"
+        )
+    if spec.representation == "joint_position" and spec.frame != base_frame:
+        raise at.fail("frame", f"'{spec.frame}' has no meaning for joint positions; leave it out")
 
 
 def _check_names(
@@ -92,8 +97,7 @@ def _check_names(
 
 
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
-    spec = GripperSpec(at.scalar("name", str, choices=names), at.scalar("open", float), at.scalar("closed", float))
-    at.finish()
+    spec = read_dataclass(at, GripperSpec, {"name": Narrow(choices=names)})
     if spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
     return spec
@@ -106,14 +110,10 @@ def _record(at: Section, representation: str, gripper: GripperSpec | None) -> Re
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
     if gripper is not None and type_name in _WITHOUT_GRIPPER:
         raise at.fail("type", f"{type_name} carries no gripper, and the action has one, '{gripper.name}'")
-    spec = RecordSpec(
-        topic(at),
-        type_name,
-        parse_qos(at, COMMAND_QOS),
-        parse_alignment(at, numeric=True, has_header=type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header),
-        at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
-    )
-    at.finish()
+    defaults = {"qos": Narrow(default=COMMAND_QOS), "alignment": Narrow(default=AlignmentSpec())}
+    spec = read_dataclass(at, RecordSpec, defaults)
+    has_header = type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header
+    check_alignment(at, spec.alignment, numeric=True, has_header=has_header)
     return spec
 
 
@@ -125,23 +125,18 @@ def _sink(at: Section, representation: str, rotation: str, names: tuple[str, ...
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
     if type_name == "geometry_msgs/msg/PoseStamped" and rotation == "none":
         raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
-    units: Any = "si"
-    if type_name == "geometry_msgs/msg/TwistStamped":
-        units = at.scalar("units", str, "si", choices=("si", "unitless"))
-    chosen: tuple[str, ...] = ()
-    if type_name in ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory"):
-        chosen = at.items("names", str, (), choices=names)
-    spec = SinkSpec(
-        topic=topic(at),
-        type=type_name,
-        qos=parse_qos(at, COMMAND_QOS),
-        names=chosen,
-        units=units,
-        linear_scale=at.scalar("linear_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-        angular_scale=at.scalar("angular_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-    )
-    for field in ("linear_scale", "angular_scale"):
-        if units == "si" and field in at:
-            raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
-    at.finish()
-    return spec
+    is_twist = type_name == "geometry_msgs/msg/TwistStamped"
+    unitless = is_twist and at.scalar("units", str, "si") == "unitless"
+    selects = type_name in ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
+    if not unitless:
+        for field in ("linear_scale", "angular_scale"):
+            if field in at:
+                raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
+    context = {
+        "qos": Narrow(default=COMMAND_QOS),
+        "units": Narrow() if is_twist else ABSENT,
+        "names": Narrow(choices=names) if selects else ABSENT,
+        "linear_scale": REQUIRED if unitless else ABSENT,
+        "angular_scale": REQUIRED if unitless else ABSENT,
+    }
+    return read_dataclass(at, SinkSpec, context)

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from vla_ros.contract import FeatureSpec, RobotContract, load_yaml
-from vla_ros.contract.options import to_plain
+from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
 from vla_ros.policies import PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
 from vla_ros.policies.examples import make_example_batch
+from vla_ros.schema import load_yaml, to_plain
 
 OPTIONS_FOLDER = "config/policies"
 STATE = "observation.state"

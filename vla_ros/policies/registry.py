@@ -10,10 +10,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from vla_ros.contract import Section
-from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import Policy, PolicyConfig
+from vla_ros.schema import Section, read_dataclass, to_plain
 
 ENTRY_POINT_GROUP = "vla_ros.policies"
 
