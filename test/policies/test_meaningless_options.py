@@ -24,7 +24,6 @@ def image(key: str) -> FeatureSpec:
 
 
 INPUTS = {FRONT: image(FRONT), STATE: FeatureSpec(STATE, "vector", (3,), "float32", ("x", "y", "z"))}
-NO_IMAGE = {"inputs": {STATE: INPUTS[STATE]}}
 WITH_GOAL = {"inputs": {**INPUTS, GOAL: image(GOAL)}}
 ACTION = FeatureSpec("action", "action", (4,), "float32", (*MOTION, "gripper"))
 BINS = {"objective": "cross_entropy"}
@@ -44,8 +43,6 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None]] =
     ("act", {}, {"bins": 16}, BINS),
     ("act", {"magnitude_weighting": False}, {"magnitude_names": [*MOTION]}, {}),
     ("act", {}, {"magnitude_max": 1.0}, {"coordinates": "spherical", "magnitude_names": [*MOTION]}),
-    ("act", NO_IMAGE, {"backbone": "resnet18"}, {}),
-    ("act", NO_IMAGE, {"share_encoder": True}, {}),
     ("bc", {}, {"bins": 16}, BINS),
     ("bc", BINS, {"tanh": False}, {}),
     ("bc", {}, {"magnitude_scaling": "sigmoid_tanh"}, {"coordinates": "spherical", "magnitude_names": [*MOTION]}),
@@ -57,9 +54,6 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None]] =
         {"coordinates": "spherical", "magnitude_names": [*MOTION]},
     ),
     ("bc", {"hidden_dims": []}, {"dropout": 0.2}, {}),
-    ("bc", NO_IMAGE, {"pooling": "spatial_softmax"}, {}),
-    ("bc", NO_IMAGE, {"backbone": "resnet18"}, {}),
-    ("bc", NO_IMAGE, {"share_encoder": True}, {}),
     ("grp", {"stem": "keypoints"}, {"patch_size": 4}, {}),
     ("grp", {}, {"stem_tokens": 2}, {"stem": "keypoints"}),
     ("grp", {}, {"goal_dropout": 0.2}, WITH_GOAL),

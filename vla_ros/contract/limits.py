@@ -86,6 +86,7 @@ class LimitsSpec:
             "its joints as a mapping. Range, velocity and acceleration count; every joint of the arm must be in it. "
             "Copies of a contract in checkpoints, bags and datasets hold the numbers.",
             kind="file name or mapping",
+            json_types=("string", "object"),
         ),
     ] = ()
     max_following_error: Annotated[

@@ -1,11 +1,12 @@
 """``action.limits`` and ``action.measured`` of a contract."""
 
 from collections.abc import Mapping
+from typing import get_args
 
 from vla_ros.contract.file_forms import LimitsFile
 from vla_ros.contract.joint_limits import joint_limits_of_file, joint_limits_of_mapping, joint_limits_of_urdf
 from vla_ros.contract.limits import JointLimit, LimitsSpec
-from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredSpec
+from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredRotation, MeasuredSpec
 from vla_ros.schema import ABSENT, Narrow, Section, given, read_dataclass
 
 _OF_END_EFFECTOR = ("workspace", "max_speed", "max_angular_acceleration", "max_angular_following_error")
@@ -44,8 +45,8 @@ def parse_measured(at: Section, representation: str) -> MeasuredSpec:
     Raises:
         UserError: A field is wrong or has no meaning for the representation.
     """
-    turn = at.section("orientation", {}).scalar("rotation", str, "quaternion")
-    lengths = {"position": 3, "orientation": ROTATION_WIDTH.get(turn)}
+    turn = at.section("orientation", {}).scalar("rotation", str, "quaternion", choices=get_args(MeasuredRotation))
+    lengths = {"position": 3, "orientation": ROTATION_WIDTH[turn]}
     context = {part: Narrow(within=_part(at, part, length)) for part, length in lengths.items()}
     context["joints"] = Narrow(within={"key": Narrow(required=bool(at.content.get("joints"))), "rotation": ABSENT})
     spec = read_dataclass(at, MeasuredSpec, context)

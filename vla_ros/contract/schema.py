@@ -8,7 +8,7 @@ same object, so they cannot disagree. A field without ``unhashed`` counts in the
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from vla_ros.contract.hashing import contract_hash_v1
+from vla_ros.contract.hashing import contract_hash, contract_hash_v1
 from vla_ros.contract.limits import LimitsSpec
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
 from vla_ros.data_types import ContractError, nearest_name
@@ -568,7 +568,7 @@ class RobotContract:
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits over everything that gives the numbers their meaning; see `contract.hashing`."""
-        return contract_hash_v1(self)
+        return contract_hash(self)
 
     @property
     def hash_v1(self) -> str:

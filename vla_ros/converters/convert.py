@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.contract import FeatureSpec, RobotContract, contract_text, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract, contract_text, is_hash_of, load_contract
 from vla_ros.converters.episode import EpisodeReader
 from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, stream_report
 from vla_ros.converters.scan import BagScan, check_contract_of, read_episode_file, scan_bag
@@ -227,7 +227,9 @@ def _check_appended(root: Path, contract: RobotContract) -> None:
     """Refuse to add to a dataset of another contract: equal shapes do not make equal meanings."""
     path = root / CONTRACT_HASH_PATH
     held = path.read_text(encoding="utf-8").strip() if path.is_file() else "no contract"
-    if root.exists() and held != contract.hash:
+    copy = root / CONTRACT_PATH
+    same = copy.is_file() and load_contract(copy).hash == contract.hash  # an older hash alone does not say it
+    if root.exists() and not (is_hash_of(held, contract, root) and (same or held == contract.hash)):
         raise DatasetError(f"{root}: cannot append, it was made under {held}, the given contract is {contract.hash}.")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import AlignmentSpec, RobotContract, load_contract
+from vla_ros.contract import AlignmentSpec, RobotContract, contract_differences, is_hash_of, load_contract
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
+from vla_ros.data_types.foreign_text import plain
 from vla_ros.ros_io import Deserialize
 from vla_ros.ros_io.bags import bag_deserializer, bag_topics, read_messages
 from vla_ros.ros_io.stamps import header_stamp_ns
@@ -116,12 +117,19 @@ def check_contract_of(bag: Path, contract: RobotContract, episode: dict[str, Any
         ContractError: The bag's own copy is malformed.
     """
     path = bag / "contract.yaml"
-    recorded = load_contract(path).hash if path.is_file() else episode.get("contract_hash")
-    if recorded is not None and recorded != contract.hash:
-        raise DatasetError(
-            f"{bag}: was recorded under contract {recorded}, {contract.source or 'the given contract'} has hash "
-            f"{contract.hash}; convert with the bag's own contract.yaml, or record again."
-        )
+    if path.is_file():
+        held = load_contract(path)
+        if held.hash == contract.hash:
+            return
+        recorded, why = held.hash, f" ({'; '.join(contract_differences(held, contract))})"
+    else:
+        recorded, why = str(episode.get("contract_hash", contract.hash)), ""
+        if is_hash_of(recorded, contract, bag):
+            return
+    raise DatasetError(
+        f"{bag}: was recorded under contract {plain(recorded)}, {contract.source or 'the given contract'} has hash "
+        f"{contract.hash}{why}; convert with the bag's own contract.yaml, or record again."
+    )
 
 
 def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], recover: bool = False) -> BagScan:

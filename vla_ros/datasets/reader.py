@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vla_ros.contract import FeatureSpec, RobotContract, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract, is_hash_of, load_contract
 from vla_ros.data_types import DatasetError, nearest_name
 from vla_ros.datasets import layout
 from vla_ros.datasets.images import read_frames
@@ -167,7 +167,7 @@ class EpisodeDataset:
                 f"{self.contract_path}: no such file; this dataset was not converted from bags of a contract."
             )
         contract = load_contract(self.contract_path)
-        if contract.hash != self.contract_hash:
+        if not is_hash_of(self.contract_hash, contract, self.root):
             raise DatasetError(
                 f"{self.contract_path}: hash {contract.hash} differs from {self.contract_hash} in "
                 f"{layout.CONTRACT_HASH_PATH}; the contract was edited after the conversion."

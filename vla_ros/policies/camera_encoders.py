@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.base import PolicyConfig
-from vla_ros.schema import Only
 
 SHARED = "shared"
-IMAGES = Only("with an image among the inputs", lambda config: config.image_keys)
 
 
 class CameraEncoders(nn.ModuleDict):

@@ -39,6 +39,7 @@ class About:
         unhashed: Why the field does not count in the contract's hash; empty where it does.
         default: What docs say of a default that depends on something else.
         kind: What docs say of the type where its name says too little.
+        json_types: What JSON schemas say of the type, where the file may give it in other forms too.
         place: Where the field stands in the file, when that is not its name: ``workspace.min``.
         in_file: Whether a file may give it.
     """
@@ -57,6 +58,7 @@ class About:
     unhashed: str = ""
     default: str = ""
     kind: str = ""
+    json_types: tuple[str, ...] = ()
     place: str = ""
     in_file: bool = True
 

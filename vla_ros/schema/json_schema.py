@@ -58,8 +58,8 @@ def _field(entry: SchemaField) -> dict[str, Any]:
 
 def _kind(kind: Any, about: About) -> dict[str, Any]:
     arguments = get_args(kind)
-    if kind is Any or about.kind == "file name or mapping":
-        return {} if kind is Any else {"type": ["string", "object"]}
+    if kind is Any or about.json_types:
+        return {"type": list(about.json_types)} if about.json_types else {}
     if is_dataclass(kind):
         return _mapping(kind)  # type: ignore[arg-type]  # a type, not an instance
     if get_origin(kind) is Literal:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig, ObjectiveName
-from vla_ros.policies.camera_encoders import IMAGES, check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.schema import About, Only
 
 WALKTHROUGH_HEAD = (2048, 1024)
@@ -31,21 +31,18 @@ class ActConfig(ActionObjectiveConfig):
     ] = False
     backbone: Annotated[
         str,
-        About(
-            "Name in the backbone registry of `vla_ros.networks`; the published one is `resnet18_frozen_norm`.",
-            only=IMAGES,
-        ),
+        About("Name in the backbone registry of `vla_ros.networks`; the published one is `resnet18_frozen_norm`."),
     ] = "cnn"
     backbone_weights: Annotated[
         str | None, About("File of pretrained weights, read before training; null starts from nothing.")
     ] = None
     pooling: Annotated[
         Literal["average", "spatial_softmax"],
-        About("Of the walkthrough's variant: `average`, or the positions of `spatial_softmax` keypoints.", only=IMAGES),
+        About("Of the walkthrough's variant: `average`, or the positions of `spatial_softmax` keypoints."),
     ] = "average"
     share_encoder: Annotated[
         bool,
-        About("One backbone for all cameras instead of one each; they must then have one image size.", only=IMAGES),
+        About("One backbone for all cameras instead of one each; they must then have one image size."),
     ] = False
     width: Annotated[int, About("D, of every token.", at_least=1)] = 512
     n_heads: Annotated[int, About("Attention heads.", at_least=1)] = 8

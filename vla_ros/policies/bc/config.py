@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig, ObjectiveName
-from vla_ros.policies.camera_encoders import IMAGES, check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.schema import About, Only
 
 
@@ -16,7 +16,7 @@ class BcConfig(ActionObjectiveConfig):
     `ActionObjectiveConfig` has those of the motion and the bins.
     """
 
-    backbone: Annotated[str, About("Name in the backbone registry of `vla_ros.networks`.", only=IMAGES)] = "cnn"
+    backbone: Annotated[str, About("Name in the backbone registry of `vla_ros.networks`.")] = "cnn"
     backbone_weights: Annotated[
         str | None,
         About(
@@ -26,11 +26,11 @@ class BcConfig(ActionObjectiveConfig):
     ] = None
     pooling: Annotated[
         Literal["average", "spatial_softmax"],
-        About("`average` of each feature map, or the positions of `spatial_softmax` keypoints.", only=IMAGES),
+        About("`average` of each feature map, or the positions of `spatial_softmax` keypoints."),
     ] = "average"
     share_encoder: Annotated[
         bool,
-        About("One encoder for all cameras instead of one each; they must then have one image size.", only=IMAGES),
+        About("One encoder for all cameras instead of one each; they must then have one image size."),
     ] = False
     gru_hidden_dim: Annotated[
         int,
