@@ -18,11 +18,11 @@ STAMP_NS = 12_345_678_901
 
 
 def test_every_type_a_contract_may_name_has_a_decoder_and_a_sample() -> None:
-    assert set(DECODERS) == set(SAMPLES) == set(INPUT_TYPES)
+    assert set(DECODERS) == set(SAMPLES) == {name for name, kind in INPUT_TYPES.items() if kind.form != "text"}
     assert set(ACTION_SAMPLES) == set(ACTION_SOURCES)
 
 
-@pytest.mark.parametrize("type_name", INPUT_TYPES)
+@pytest.mark.parametrize("type_name", DECODERS)
 def test_a_sample_decodes_to_the_contract_s_form(type_name: str, make_contract: Any) -> None:
     spec = make_contract(type_name).inputs[0]
     value = decode_input(spec, make_example_message(spec, STAMP_NS))
@@ -31,7 +31,7 @@ def test_a_sample_decodes_to_the_contract_s_form(type_name: str, make_contract: 
     assert value.dtype == (np.uint8 if spec.image is not None else np.float32)
 
 
-@pytest.mark.parametrize("type_name", INPUT_TYPES)
+@pytest.mark.parametrize("type_name", DECODERS)
 def test_bag_bytes_and_live_messages_decode_identically(type_name: str, make_contract: Any) -> None:
     pytest.importorskip("rclpy")
     from rclpy.serialization import serialize_message
