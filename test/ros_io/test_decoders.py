@@ -95,6 +95,14 @@ def test_numbers_that_float32_cannot_hold_are_refused(bad: float, type_name: str
         decode_input(spec, message)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_refused_as_any_other(make_contract: Any) -> None:
+    spec = make_contract("std_msgs/msg/Float32MultiArray").inputs[0]
+    data = np.array([0x7F800001, 0], np.uint32).view(np.float32)
+    with pytest.raises(DecodeError, match="'p' is nan, not a finite number in float32"):
+        decode_input(spec, SimpleNamespace(data=data))
+
+
 def test_a_joint_named_twice_is_refused(make_contract: Any) -> None:
     spec = make_contract(JOINTS).inputs[0]
     message = SimpleNamespace(name=["a", "b", "a", "c"], velocity=[1.0, 2.0, 3.0, 4.0])
