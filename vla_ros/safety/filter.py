@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import MeasurementSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command
-from vla_ros.data_types.rotations import to_quaternion
 from vla_ros.safety.bounds import Bounds, bounds_of, check_bounds
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.limits import clamp
-from vla_ros.safety.measured import Measured, cleaned, usable
+from vla_ros.safety.measured import Measured, cleaned, unit_quaternion, usable
 from vla_ros.safety.motion import Motion, Span, normalised, noted
 from vla_ros.safety.pose_motion import PoseMotion
 from vla_ros.safety.reasons import (
@@ -246,9 +245,8 @@ class SafetyFilter:
         if not usable(action):
             return NOT_FINITE
         if self._spec.rotation in ("quaternion", "rot6d"):  # any rotation vector is a rotation
-            try:
-                to_quaternion(action[self._spec.rotation_slice], self._spec.rotation)
-            except ValueError:
+            rotation = unit_quaternion(action[self._spec.rotation_slice], self._spec.rotation)
+            if rotation is None:
                 return DEGENERATE_ROTATION
         if state.faulted:
             return FOLLOWING_ERROR

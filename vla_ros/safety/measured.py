@@ -13,6 +13,7 @@ from vla_ros.safety.limits import Vector
 
 LARGEST = 1e12
 """No length, angle or speed of a robot is larger; squares of larger numbers would overflow."""
+_SHORTEST = 1e-6  # a shorter quaternion stands for no rotation
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def unit_quaternion(values: Vector, form: str) -> Vector | None:
     """Return a rotation as a unit quaternion, or None where it stands for none."""
     if not usable(values):
         return None
+    if form == "quaternion":
+        length = float(np.sqrt(values @ values))
+        return values / length if length > _SHORTEST else None
     try:
         return to_quaternion(values, form)
     except ValueError:
