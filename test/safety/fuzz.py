@@ -10,6 +10,7 @@ import copy
 import datetime as dt
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -538,6 +539,15 @@ def run_seeds(first: int, count: int) -> dict[str, Any]:
     return {"seeds": count, "broken": broken, "interventions": dict(total)}
 
 
+def _processor() -> str:
+    """Return the processor's name, where the system tells it, and how many there are."""
+    name, path = platform.machine(), Path("/proc/cpuinfo")
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def main() -> int:
     """Run many seeds on several processes and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -571,7 +581,7 @@ def main() -> int:
         "ticks_per_seed": TICKS,
         "interventions": dict(sorted(total.items())),
         "duration_s": round(time.monotonic() - begin),
-        "processor": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "processor": _processor(),
         "python": platform.python_version(),
         "numpy": np.__version__,
     }

@@ -121,7 +121,7 @@ class SafetyFilter:
         Args:
             measured: The newest measurement; None takes the one that comes with the next command.
         """
-        known = cleaned(measured, joints=not self._is_cartesian)
+        known = self._cleaned(measured)
         reference = None if measured is None else seeded(known, None, len(self._spec.names))
         self._state = FilterState(reference=reference, last_action=self._state.last_action)
 
@@ -201,12 +201,8 @@ class SafetyFilter:
         """
         return self._motion.hold(self._state.reference, self._state.last_action, self._cleaned(measured))
 
-    @property
-    def _is_cartesian(self) -> bool:
-        return self._spec.representation != "joint_position"
-
     def _cleaned(self, measured: Measured | NDArray[np.generic] | None) -> Measured:
-        return cleaned(measured, joints=not self._is_cartesian)
+        return cleaned(measured, len(self._spec.names), joints=self._spec.representation == "joint_position")
 
     def _filtered(
         self, state: FilterState, command: Command, measured: Measured, *, past: bool = False
@@ -220,7 +216,7 @@ class SafetyFilter:
             past: Whether the command is a step of a chunk whose time is over.
         """
         done: list[str] = []
-        action: NDArray[np.float64] = command.action
+        action: NDArray[np.float64] = np.asarray(command.action, dtype=np.float64)
         refusal = self._refusal(state, action, measured)
         if refusal:
             return FilterResult(None, (refusal,)), state
