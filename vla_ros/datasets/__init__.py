@@ -8,7 +8,7 @@ from vla_ros.datasets.reader import Episode, EpisodeDataset
 from vla_ros.datasets.statistics import STATISTICS, Statistics, aggregate_statistics, compute_statistics
 from vla_ros.datasets.verify import verify_dataset
 from vla_ros.datasets.windows import WindowSampler, split_episodes
-from vla_ros.datasets.writer import DatasetWriter
+from vla_ros.datasets.writer import DatasetWriter, WriteError
 
 __all__ = [
     "STATISTICS",
@@ -19,6 +19,7 @@ __all__ = [
     "ImageStorage",
     "Statistics",
     "WindowSampler",
+    "WriteError",
     "aggregate_statistics",
     "compute_statistics",
     "split_episodes",

@@ -91,7 +91,7 @@ class VideoEncoder:
         self._container.close()
 
     def abandon(self) -> None:
-        """Close the file without finishing it."""
+        """Close the file without finishing it; harmless after `close`."""
         self._container.close()
 
 

@@ -45,9 +45,9 @@ def number_column(values: NDArray[Any], spec: FeatureSpec) -> Any:
     return flat if flat_size(spec) == 1 else pa.FixedSizeListArray.from_arrays(flat, flat_size(spec))
 
 
-def image_column(pictures: Sequence[bytes]) -> Any:
-    """Return the column of images already encoded as PNG."""
-    paths = pa.array([f"frame-{index:06d}.png" for index in range(len(pictures))], pa.string())
+def image_column(pictures: Sequence[bytes], first: int = 0) -> Any:
+    """Return the column of images already encoded as PNG; `first` is the number of the first one's frame."""
+    paths = pa.array([f"frame-{first + index:06d}.png" for index in range(len(pictures))], pa.string())
     return pa.StructArray.from_arrays([pa.array(pictures, pa.binary()), paths], fields=list(IMAGE_TYPE))
 
 
@@ -101,7 +101,7 @@ class RollingTable:
         return self._address
 
     def write(self, table: Any) -> None:
-        """Append one table to the file that `address_for` gave."""
+        """Append one table, as a row group, to the file that `address_for` gave."""
         if self._writer is None:
             path = self._address.path(self._root, self._pattern)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -129,18 +129,20 @@ class Bag(AbstractContextManager["Bag"]):
 
     def _plain(self, raw: bytes, topic: str) -> bytes | None:
         """Unpack a message that the recorder packed by itself; its first bytes say so, with or without metadata."""
-        metadata = self._found.metadata
-        try:
-            if raw[:4] == ZSTD_MAGIC:
+        metadata, problem = self._found.metadata, ""
+        if raw[:4] == ZSTD_MAGIC:
+            try:
                 return unpack(raw, "zstd")
-            if metadata is not None and metadata.by_message and raw:
-                raise DamagedError("it is not compressed, metadata.yaml says that every one is")
-        except DamagedError as reason:
-            if not self._recover:
-                raise DamagedError(f"a message on {topic} is damaged: {reason}") from reason
-            self._add_damage(f"a message on {topic} is damaged: {reason}")
-            return None
-        return raw
+            except DamagedError as reason:
+                problem = str(reason)
+        elif metadata is not None and metadata.by_message and raw:
+            problem = "it is not compressed, metadata.yaml says that every one is"
+        if not problem:
+            return raw
+        if not self._recover:
+            raise DamagedError(f"a message on {topic} is damaged: {problem}")
+        self._add_damage(f"a message on {topic} is damaged: {problem}")
+        return None
 
     def definition(self, type_name: str) -> MessageDefinition:
         """Return the definition that the bag carries of a type, of the format NONE where it carries none."""
