@@ -3,6 +3,7 @@
 numpy, pyarrow, PyAV and cv2's PNG codec. No ROS types, no torch, no model code.
 """
 
+from vla_ros.datasets.fitting import check_fits
 from vla_ros.datasets.layout import Codec, ImageStorage
 from vla_ros.datasets.reader import Episode, EpisodeDataset
 from vla_ros.datasets.statistics import STATISTICS, Statistics, aggregate_statistics, compute_statistics
@@ -21,6 +22,7 @@ __all__ = [
     "WindowSampler",
     "WriteError",
     "aggregate_statistics",
+    "check_fits",
     "compute_statistics",
     "split_episodes",
     "verify_dataset",

@@ -16,6 +16,7 @@ from vla_ros.datasets.episode_table import EpisodeTable, column_spec
 from vla_ros.datasets.journal import Part
 from vla_ros.datasets.reader import EpisodeDataset
 from vla_ros.datasets.statistics import (
+    QUANTILE_NUMBERS,
     QUANTILES,
     PixelCounts,
     Statistics,
@@ -25,9 +26,6 @@ from vla_ros.datasets.statistics import (
 )
 from vla_ros.datasets.tables import RollingTable, data_schema, read_table, values_of, write_tasks
 from vla_ros.datasets.videos import RollingVideo
-
-_QUANTILE_NUMBERS = 20_000_000
-"""Numbers of a feature read back for the quantiles of the whole dataset; beyond it, evenly spaced frames."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _total_statistics(
         if spec.kind == "image":
             total = aggregate_statistics(values) if old is not None else _pixels(parts, key).statistics()
         else:
-            stride = max(1, frames * layout.flat_size(spec) // _QUANTILE_NUMBERS)
+            stride = max(1, frames * layout.flat_size(spec) // QUANTILE_NUMBERS)
             exact = compute_statistics({key: _column(parts, spec, old, stride)}, {key: spec})[key]
             total = aggregate_statistics(values) | {name: exact[name] for name in QUANTILES}
         result[key] = stored_form(total, spec)

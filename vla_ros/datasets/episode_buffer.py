@@ -116,7 +116,7 @@ class EpisodeBuffer:
         """Write the rows that wait as one row group."""
         table = self._table(self._written, self.length)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.folder / DATA_NAME, self._schema)
+            self._writer = pq.ParquetWriter(self.folder / DATA_NAME, self._schema, write_page_checksum=True)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._written, self._pictures_bytes = self.length, 0
         self.nbytes += table.nbytes

@@ -157,7 +157,7 @@ def read_frames(path: Path, start_s: float, count: int, fps: int, shape: tuple[i
     try:
         with av.open(str(path)) as container:
             _decode_into(frames, container, path, start_s, fps)
-    except av.FFmpegError as reason:
+    except (av.FFmpegError, IndexError, ValueError) as reason:  # damaged names are no UTF-8
         raise DatasetError(f"{path}: not readable as video: {reason}") from reason
     return frames
 
@@ -194,5 +194,5 @@ def frame_times(path: Path) -> list[Fraction]:
         with av.open(str(path)) as container:
             video = container.streams.video[0]
             return sorted(p.pts * video.time_base for p in container.demux(video) if p.pts is not None and p.size)
-    except (av.FFmpegError, IndexError) as reason:
+    except (av.FFmpegError, IndexError, ValueError) as reason:
         raise DatasetError(f"{path}: not readable as video: {reason}") from reason
