@@ -37,6 +37,9 @@ def add_parser(commands: "Subparsers") -> None:
         metavar="[TASK=]TEXT",
         help="instruction of episodes that have none, of one task by its name in episode.json or of all; repeatable",
     )
+    parser.add_argument(
+        "--report", metavar="DIR", help="also write the report here, as JSON and picture, even if no bag converts"
+    )
     parser.add_argument("--append", action="store_true", help="add to the dataset at --output")
 
 
@@ -44,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert and print where the dataset is."""
     from vla_ros.contract import load_contract
     from vla_ros.converters import convert_bags, own_contract
+    from vla_ros.converters.convert import PICTURE_PATH
 
     output, bags = Path(arguments.output), find_bags(Path(arguments.bags))
     contract = own_contract(bags) if arguments.contract is None else load_contract(Path(arguments.contract))
@@ -58,8 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         append=arguments.append,
         clock=arguments.clock,
         instructions=_instructions(arguments.instruction),
+        picture=True,
+        report_folder=None if arguments.report is None else Path(arguments.report),
     )
     say(str(report))
+    print_path("report", output / PICTURE_PATH)
     print_path("dataset", output)
     return 0
 

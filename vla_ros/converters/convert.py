@@ -12,15 +12,17 @@ import numpy as np
 from vla_ros.contract import FeatureSpec, RobotContract, load_contract
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
+from vla_ros.converters.picture import draw_report
 from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, episode_from, stream_report
-from vla_ros.converters.scan import BagScan, read_episode_file, scan_bag
+from vla_ros.converters.scan import BagScan, decide_segments, read_episode_file, scan_bag
 from vla_ros.converters.tasks import check_default, tasks_of
+from vla_ros.converters.timeline import BagLine, bag_line, note_steps
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError
 from vla_ros.datasets import DatasetWriter, ImageStorage, WriteError
 from vla_ros.datasets.layout import CONTRACT_HASH_PATH, CONTRACT_PATH
 from vla_ros.ros_io.bags.clock import ClockMode
 
-REPORT_PATH = "meta/conversion_report.json"
+REPORT_PATH, PICTURE_PATH = "meta/conversion_report.json", "meta/conversion_report.png"
 
 
 @dataclass
@@ -34,6 +36,18 @@ class _Job:
     served: dict[str, str] = field(default_factory=dict)
     refused: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lines: dict[str, BagLine] = field(default_factory=dict)
+
+    @contextmanager
+    def refusing(self, bag: Path) -> Iterator[None]:
+        """Note what is wrong with one bag and go on."""
+        try:
+            yield
+        except WriteError:  # nothing is wrong with the bag
+            raise
+        except (DatasetError, DecodeError) as reason:
+            self.refused.append(LeftOut(str(bag), str(reason)))
+            self.lines.setdefault(str(bag), BagLine(str(bag))).refused = str(reason)
 
 
 def convert_bags(
@@ -49,6 +63,8 @@ def convert_bags(
     append: bool = False,
     clock: ClockMode = "auto",
     instructions: Mapping[str, str] | None = None,
+    picture: bool = False,
+    report_folder: Path | None = None,
     progress: bool = True,
 ) -> ConversionReport:
     """Convert bags into a LeRobotDataset v3.0: an episode for each, more where a clock steps or the task changes.
@@ -74,6 +90,8 @@ def convert_bags(
         clock: ``auto``: header stamps, whose clocks must agree; ``header``: header stamps, whatever their delays;
             ``receive``: the time of receiving.
         instructions: Task name, as in ``episode.json``, → instruction of its episodes that have none; "" → of all.
+        picture: Draw the report into the dataset too.
+        report_folder: Where the report is written too, as JSON and as a picture; also when no bag could be converted.
         progress: Show a progress bar, on a terminal only.
 
     Raises:
@@ -82,11 +100,14 @@ def convert_bags(
     bags, root = [Path(bag) for bag in bags], Path(root)
     if append:
         _check_appended(root, contract)
-    job = _Job(contract, clock, recover, dict(instructions or {}))
-    if append:
-        job.served.update(_served_before(root))
+    job = _Job(contract, clock, recover, dict(instructions or {}), _served_before(root) if append else {})
     chosen, skipped = _choose(bags, contract, only_successful, job)
-    with _progress(2 * len(chosen), progress) as advance:
+
+    def report_of(episodes: Sequence[EpisodeReport], left_out: Sequence[LeftOut]) -> ConversionReport:
+        parts = (tuple(episodes), tuple(skipped), tuple(job.refused), tuple(left_out), tuple(job.notes))
+        return ConversionReport(root, contract.hash, *parts, dict(job.served))
+
+    with _progress(2 * len(chosen), progress) as advance, _reported(report_folder, job, report_of):
         scans = _scan_all(chosen, job, advance)
         if not scans:
             raise DatasetError(_nothing_converted(bags, skipped, job.refused))
@@ -109,28 +130,53 @@ def convert_bags(
             reports = _convert_all(scans, job, features, writer, advance)
             if not reports:
                 raise DatasetError(_nothing_converted(bags, skipped, job.refused))
-            report = ConversionReport(
-                root,
-                contract.hash,
-                tuple(reports),
-                tuple(skipped),
-                tuple(job.refused),
-                tuple(left_out),
-                tuple(job.notes),
-                dict(job.served),
-            )
-            dataset = writer.finish(
-                {
-                    CONTRACT_PATH: text,
-                    CONTRACT_HASH_PATH: contract.hash + "\n",
-                    REPORT_PATH: json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n",
-                }
-            )
+            report = report_of(reports, left_out)
+            files = {
+                CONTRACT_PATH: text,
+                CONTRACT_HASH_PATH: contract.hash + "\n",
+                **report_files(report, job.lines, picture),
+            }
+            dataset = writer.finish(files)
     if list(dataset.lengths[before:]) != [episode.frames for episode in reports]:
         raise RuntimeError(
             f"{root}: holds {dataset.lengths[before:]} frames, {[r.frames for r in reports]} were written"
         )
+    if report_folder is not None:
+        _write_report(report_folder, report, job)
     return report
+
+
+def report_files(report: ConversionReport, lines: Mapping[str, BagLine], picture: bool) -> dict[str, str | bytes]:
+    """Return the report's files, by their paths within the dataset."""
+    files: dict[str, str | bytes] = {REPORT_PATH: json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"}
+    if picture:
+        title = f"{report.root.name}: {len(report.episodes)} episodes, {report.n_frames} frames"
+        title += f", {len(report.refused)} bags refused" if report.refused else ""
+        files[PICTURE_PATH] = draw_report(list(lines.values()), title)
+    return files
+
+
+@contextmanager
+def _reported(
+    folder: Path | None, job: _Job, report_of: Callable[[Sequence[EpisodeReport], Sequence[LeftOut]], ConversionReport]
+) -> Iterator[None]:
+    """Write the report of a conversion that fails: it says what is wrong with every bag."""
+    try:
+        yield
+    except DatasetError:
+        if folder is not None:
+            _write_report(folder, report_of((), ()), job)
+        raise
+
+
+def _write_report(folder: Path, report: ConversionReport, job: _Job) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in report_files(report, job.lines, picture=True).items():
+            data = content.encode() if isinstance(content, str) else content
+            (folder / Path(name).name).write_bytes(data)
+    except OSError as reason:
+        raise DatasetError(f"{folder}: the report cannot be written: {reason.strerror or reason}.") from reason
 
 
 def _choose(
@@ -145,7 +191,7 @@ def _choose(
     for bag in bags:
         if not bag.exists():
             raise DatasetError(f"{bag}: no such bag.")
-        with _refusing(bag, job.refused):
+        with job.refusing(bag):
             episode = read_episode_file(bag)
             recorded = str(episode.get("contract_hash") or contract.hash)
             if recorded != contract.hash:
@@ -168,8 +214,12 @@ def _scan_all(
     """Read every bag's stamps; unreadable bags are noted."""
     scans: list[BagScan] = []
     for bag, episode in chosen:
-        with _refusing(bag, job.refused):
-            scans.append(scan_bag(bag, job.contract, episode, recover=job.recover, clock=job.clock))
+        with job.refusing(bag):
+            scan = scan_bag(bag, job.contract, episode, recover=job.recover)
+            job.lines[str(bag)] = bag_line(scan)
+            decide_segments(scan, job.contract, job.clock)
+            note_steps(job.lines[str(bag)], scan)
+            scans.append(scan)
         advance(f"reading {bag.name}")
     return scans
 
@@ -184,15 +234,22 @@ def _convert_all(
     """Write the episodes of every bag that has some; the others are noted."""
     reports: list[EpisodeReport] = []
     for scan in scans:
-        with _refusing(scan.bag, job.refused):
+        with job.refusing(scan.bag):
             key = _identity(scan, job)
             kept = writer.resumed(key)
             if kept is None:
-                reports += _convert(scan, job, features, writer)
+                own = _convert(scan, job, features, writer)
                 writer.mark_done(key)
             else:
-                reports += [episode_from(note) for note in kept]
+                for segment in scan.segments:
+                    tasks = tasks_of(scan, segment, job.contract, job.instructions)
+                    check_default(scan, tasks, job.contract, job.served)
+                own = [episode_from(note) for note in kept]
+            reports += own
             job.notes += scan.notes
+            for report in own:
+                offset_ns = round(report.clock_offset_s * NANOSECONDS)
+                job.lines[str(scan.bag)].add_episode(report.begin_ns, report.end_ns, offset_ns)
         advance(f"writing {scan.bag.name}")
     return reports
 
@@ -202,17 +259,6 @@ def _identity(scan: BagScan, job: _Job) -> str:
     files = [scan.bag] if scan.bag.is_file() else sorted(path for path in scan.bag.iterdir() if path.is_file())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return json.dumps([str(scan.bag.resolve()), stats, job.clock, job.recover, dict(job.instructions)])
-
-
-@contextmanager
-def _refusing(bag: Path, refused: list[LeftOut]) -> Iterator[None]:
-    """Note what is wrong with one bag and go on."""
-    try:
-        yield
-    except WriteError:  # nothing is wrong with the bag
-        raise
-    except (DatasetError, DecodeError) as reason:
-        refused.append(LeftOut(str(bag), str(reason)))
 
 
 def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer: DatasetWriter) -> list[EpisodeReport]:

@@ -125,14 +125,12 @@ def clock_limit_ns(contract: RobotContract) -> int:
     return round(max(1.0 / contract.fps, contract.max_wait_s) * NANOSECONDS)
 
 
-def scan_bag(
-    bag: Path, contract: RobotContract, episode: dict[str, Any], *, recover: bool = False, clock: ClockMode = "auto"
-) -> BagScan:
-    """Read every stamp of a bag, and decide its clock.
+def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, recover: bool = False) -> BagScan:
+    """Read every stamp of a bag.
 
     Raises:
-        DatasetError: The bag is not readable or other than it declares, a required stream's topic is missing, of
-            another type or empty, or its clocks do not belong together.
+        DatasetError: The bag is not readable or other than it declares, or a required stream's topic is missing or of
+            another type.
     """
     sources = sources_of(contract)
     with Bag(bag, recover) as opened:
@@ -144,10 +142,19 @@ def scan_bag(
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
     reader.finish()
     scan.sources = [source for source in sources if source.topic in scan.times]
-    _check_messages(bag, sources, scan.times, clock)
+    return scan
+
+
+def decide_segments(scan: BagScan, contract: RobotContract, clock: ClockMode) -> None:
+    """Decide a bag's clock, and where it is split.
+
+    Raises:
+        DatasetError: A required stream has no message with a time, or the clocks do not belong together.
+    """
+    bag = scan.bag
+    _check_messages(bag, sources_of(contract), scan.times, clock)
     scan.segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
     scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in scan.segments if part.begins]
-    return scan
 
 
 class _Reader:

@@ -250,11 +250,11 @@ class DatasetWriter:
             self._tasks.append(task)
         return self._tasks.index(task)
 
-    def finish(self, extra_files: Mapping[str, str] | None = None) -> EpisodeDataset:
+    def finish(self, extra_files: Mapping[str, str | bytes] | None = None) -> EpisodeDataset:
         """Put the episodes together, write what describes the whole, check it, and give the folder its name.
 
         Args:
-            extra_files: Path within the dataset → text of further files, e.g. the contract.
+            extra_files: Path within the dataset → content of further files, e.g. the contract.
 
         Raises:
             DatasetError: No episode was added, or the target appeared in the meantime.
@@ -275,7 +275,7 @@ class DatasetWriter:
         if self.n_episodes == 0:
             raise DatasetError(f"{self.root}: no episode to write.")
 
-    def _write_dataset(self, extra_files: Mapping[str, str]) -> None:
+    def _write_dataset(self, extra_files: Mapping[str, str | bytes]) -> None:
         folder, old = self._journal.folder, self._old
         self._journal.clear_outputs()
         if old is not None:
@@ -286,16 +286,16 @@ class DatasetWriter:
         data_bytes, video_bytes = (int(mb * 1024 * 1024) for mb in self._limits_mb)
         form = Form(self.features, videos, self.fps, data_bytes, video_bytes)
         statistics = assemble(folder, self._journal.parts, form, self._tasks, old)
-        self._write_text(layout.STATS_PATH, json.dumps(statistics) + "\n")
-        for name, text in extra_files.items():
-            self._write_text(name, text)
-        self._write_text(layout.INFO_PATH, json.dumps(self._info(bool(videos)), indent=2, ensure_ascii=False) + "\n")
+        self._write_file(layout.STATS_PATH, json.dumps(statistics) + "\n")
+        for name, content in extra_files.items():
+            self._write_file(name, content)
+        self._write_file(layout.INFO_PATH, json.dumps(self._info(bool(videos)), indent=2, ensure_ascii=False) + "\n")
 
-    def _write_text(self, name: str, text: str) -> None:
+    def _write_file(self, name: str, content: str | bytes) -> None:
         path = self._journal.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # may be a link to a file of the dataset appended to, which must not change
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def _info(self, has_video: bool) -> dict[str, Any]:
         return layout.info_content(
