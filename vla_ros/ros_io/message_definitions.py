@@ -29,7 +29,8 @@ _FIELD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.DOTALL)
 _ANNOTATION = re.compile(r"@\s*[\w:]+\s*\([^()]*\)")
 _DIGITS = re.compile(r"[0-9]{21}")
-_LITERAL_SUM = re.compile(r"[0-9a-fA-FxX\s()*+\-|&^~<>%/]*")
+_NUMBER = re.compile(r"\b(?:0[xX][0-9a-fA-F]+|[0-9]+)\b")
+_OPERATORS = re.compile(r"[\s()*+\-|&^~<>%/]*")
 
 
 def parse_definition(name: str, definition: MessageDefinition) -> dict[str, Any]:
@@ -78,19 +79,20 @@ def _check_idl(text: str, place: str) -> None:
     plain = _COMMENT_OR_TEXT.sub(" ", text)
     if _DIGITS.search(plain):
         raise DatasetError(f"{place}: holds a number of more than 20 digits.")
-    if plain.count("=") > _MAX_VALUES or _ANNOTATION.sub(" ", plain).count("(") > _MAX_PARENTHESES:
-        raise DatasetError(f"{place}: holds more constants than any message has.")
     for character, deepest in (("()", 1), ("{}", 12), ("<>", 6)):
         if _depth(plain, *character) > deepest:
             raise DatasetError(f"{place}: '{character[0]}' is nested more than {deepest} deep.")
-    for statement in plain.split(";"):
+    bare = _ANNOTATION.sub(" ", plain)
+    if plain.count("=") > _MAX_VALUES or bare.count("(") > _MAX_PARENTHESES:
+        raise DatasetError(f"{place}: holds more constants than any message has.")
+    for statement in bare.split(";"):
         if "*" not in statement and "<<" not in statement:
             continue
         value = statement.partition("=")[2]
         shifts = re.findall(r"<<\s*\(?\s*(\w*)", value)
         if (
             not value
-            or not _LITERAL_SUM.fullmatch(value)
+            or not _OPERATORS.fullmatch(_NUMBER.sub("", value))
             or sum(map(value.count, "*+-|&^~<>%/")) > 16
             or any(not shift.isdigit() or int(shift) > 63 for shift in shifts)
         ):
