@@ -280,6 +280,7 @@ def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer:
                 note = _Note(reader, part, scan, job)
                 index = writer.add_episode(frames, part.task, note=note)
                 reports.append(note.report(index))
+            scan.notes += reader.trimmed_notes()
         except WriteError:
             raise
         except (DatasetError, DecodeError) as reason:

@@ -119,6 +119,8 @@ class SegmentReader:
         self.trimmed_begin = self.trimmed_end = 0
         self.late: list[LateSample] = []
         self._hole, self._hole_length = "", 0
+        self._at_begin = ""
+        self._frames = 0
         self._problems: dict[str, list[str]] = {}
 
     def _needed_streams(self) -> list[StreamTimes]:
@@ -171,6 +173,15 @@ class SegmentReader:
             ]
         return sorted(found, key=lambda late: (late.frame, late.topic))
 
+    def trimmed_notes(self) -> list[str]:
+        """Say what was left out at the ends where that is more than it takes for all streams to begin and end."""
+        ends = (("begin", self.trimmed_begin, self._at_begin), ("end", self.trimmed_end, self._hole))
+        return [
+            f"{self.scan.bag}: {count} ticks at the {where} are left out, {count + self._frames} there are: {why}"
+            for where, count, why in ends
+            if why and count > max(self.contract.fps, self._frames // 10)
+        ]
+
     def _rows(self) -> Iterator[tuple[int, Row]]:
         """Yield (tick, frame), in order and without a hole."""
         last: int | None = None
@@ -183,6 +194,7 @@ class SegmentReader:
             if self._hole and last is not None and first is not None:
                 raise self._hole_error(first, last, tick)
             self._hole, self._hole_length = "", 0
+            self._frames += 1
             first, last = tick if first is None else first, tick
             yield tick, self._row(assembled.frame, action)
         if last is None:
@@ -252,6 +264,7 @@ class SegmentReader:
     def _count_missing(self, tick: int, problem: str, *, begun: bool) -> None:
         if not begun:
             self.trimmed_begin += 1
+            self._at_begin = problem
         self._hole = self._hole or f"from {tick_ns(tick, self.contract.fps) / NANOSECONDS:.3f} s: {problem}"
         self._hole_length += 1
         self._problems.setdefault(problem.partition(":")[0], []).append(problem)

@@ -19,7 +19,7 @@ Ranges = dict[str, tuple[int, int]]
 
 LONGEST_SILENCE_S = 600
 """A longer time between two messages of a topic is a clock that was set, not a pause within a motion."""
-_NEIGHBOURS = 10
+_NEIGHBOURS = 25
 """Messages on either side of a step whose delays say whether it lasts."""
 _LASTS_S = 3.0
 _SAME_EVENT_S = 2.0
@@ -127,8 +127,9 @@ def _steps(topic: TopicTimes, limit_ns: int) -> list[_Step]:
     receive, header = topic.receive_ns, topic.header_ns
     found: dict[int, str] = {}
     moved = np.diff(receive)
-    for i in np.flatnonzero(moved < -limit_ns):
-        found[int(i) + 1] = f"the recorder's clock steps back by {_seconds(-moved[i])}"
+    pace_ns = max(0.0, float(np.median(moved))) if len(moved) else 0.0
+    for i in np.flatnonzero((moved < 0) & (moved - pace_ns < -limit_ns)):
+        found[int(i) + 1] = f"the recorder's clock steps back by {_seconds(pace_ns - moved[i])}"
     for i in np.flatnonzero(moved > LONGEST_SILENCE_S * NANOSECONDS):
         found[int(i) + 1] = f"the clock jumps forward by {_seconds(moved[i])}"
     if header is not None:
@@ -157,12 +158,24 @@ def _header_steps(receive: NDArray[np.int64], header: NDArray[np.int64], limit_n
     for i in np.flatnonzero(np.abs(jumps) > limit_ns):
         before, after = delay[max(0, i + 1 - _NEIGHBOURS) : i + 1], delay[i + 1 : i + 1 + _NEIGHBOURS]
         shift_ns = float(np.median(after)) - float(np.median(before))
-        lasts = abs(shift_ns) > limit_ns and shift_ns * jumps[i] > 0 and abs(shift_ns - jumps[i]) < 0.5 * abs(jumps[i])
-        enough = min(len(before), len(after)) >= 2 or abs(jumps[i]) > LONGEST_SILENCE_S * NANOSECONDS
+        lasts = abs(shift_ns) > limit_ns and abs(shift_ns - jumps[i]) < 0.5 * abs(jumps[i]) and _apart(before, after)
+        enough = abs(jumps[i]) > LONGEST_SILENCE_S * NANOSECONDS or _tell(before, after, int(jumps[i]))
         by_stamp = moved[i] <= 0 or abs(float(arrived[i]) - pace_ns) < 0.5 * abs(jumps[i])
-        if lasts and enough and by_stamp and arrived[i] >= -limit_ns:
+        if lasts and enough and by_stamp and arrived[i] >= 0:
             result.append((int(i) + 1, -int(jumps[i])))
     return result
+
+
+def _tell(before: NDArray[np.int64], after: NDArray[np.int64], jump_ns: int) -> bool:
+    """Whether there are enough delays on both sides of a jump to tell it from their usual spread."""
+    spread_ns = max(float(np.ptp(np.percentile(delays, [10, 90]))) for delays in (before, after))
+    return min(len(before), len(after)) >= (2 if abs(jump_ns) > 4 * spread_ns else 10)
+
+
+def _apart(before: NDArray[np.int64], after: NDArray[np.int64]) -> bool:
+    """Whether hardly any of two sets of delays overlap, as they do where messages merely take longer at times."""
+    lower, upper = (before, after) if np.median(before) < np.median(after) else (after, before)
+    return bool(np.percentile(upper, 10) > np.percentile(lower, 90))
 
 
 def _recorder_steps(topics: Sequence[TopicTimes], known: Sequence[_Step], limit_ns: int) -> list[_Step]:
@@ -189,12 +202,27 @@ def _recorder_steps(topics: Sequence[TopicTimes], known: Sequence[_Step], limit_
     if not candidates or not all(candidates):
         return []
     first = candidates[0]
-    return [
-        step
-        for own in candidates
-        for step in own
-        if any(abs(step.before_ns - other.before_ns) < _SAME_EVENT_S * NANOSECONDS for other in first)
-    ]
+    found = [step for own in candidates for step in own if any(_same_event(step, other) for other in first)]
+    for topic in topics:
+        if topic.header_ns is None:
+            found += _silences(topic, first, limit_ns)
+    return found
+
+
+def _silences(topic: TopicTimes, events: Sequence[_Step], limit_ns: int) -> list[_Step]:
+    """Find the messages of a topic without stamps between which a recorder's clock leapt."""
+    found = []
+    moved, before = np.diff(topic.receive_ns), topic.receive_ns[:-1]
+    for event in events:
+        near = np.flatnonzero(np.abs(before - event.before_ns) < _SAME_EVENT_S * NANOSECONDS)
+        if len(near) and moved[near].max() > limit_ns:
+            i = int(near[np.argmax(moved[near])])
+            found.append(_Step(topic.topic, i + 1, int(topic.ordinals[i + 1]), int(before[i]), event.says))
+    return found
+
+
+def _same_event(step: _Step, other: _Step) -> bool:
+    return abs(step.before_ns - other.before_ns) < _SAME_EVENT_S * NANOSECONDS
 
 
 def _ranges(topics: Sequence[TopicTimes], steps: Sequence[_Step]) -> list[tuple[Ranges, str]]:
@@ -202,8 +230,7 @@ def _ranges(topics: Sequence[TopicTimes], steps: Sequence[_Step]) -> list[tuple[
     events: list[list[_Step]] = []
     for step in sorted(steps, key=lambda step: step.ordinal):
         event = events[-1] if events else []
-        near = event and abs(step.before_ns - event[0].before_ns) < _SAME_EVENT_S * NANOSECONDS
-        if near and step.topic not in {other.topic for other in event}:
+        if event and _same_event(step, event[0]) and step.topic not in {other.topic for other in event}:
             event.append(step)
         else:
             events.append([step])
