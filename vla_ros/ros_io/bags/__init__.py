@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vla_ros.ros_io.bag_writer import BagWriter
 from vla_ros.ros_io.bags.bag import Bag
-from vla_ros.ros_io.bags.files import is_bag
+from vla_ros.ros_io.bags.files import bags_in, is_bag
 from vla_ros.ros_io.bags.message import BagMessage
 from vla_ros.ros_io.message_types import deserialize, serialize, typestore
 from vla_ros.ros_io.stream import Deserialize
@@ -20,6 +20,7 @@ __all__ = [
     "BagWriter",
     "bag_deserializer",
     "bag_topics",
+    "bags_in",
     "deserialize",
     "is_bag",
     "read_messages",
