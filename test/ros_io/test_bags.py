@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io import bags, decode_input
+from vla_ros.messages import decode_input
+from vla_ros.messages.message_types import interface_folder, serialize, store_with
+from vla_ros.messages.samples import make_example_action, make_example_message
+from vla_ros.ros_io import bags
 from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
-from vla_ros.ros_io.message_types import interface_folder, serialize, store_with
-from vla_ros.ros_io.samples import make_example_action, make_example_message
 
 IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
 ACTION = "vla_ros_msgs/msg/EndEffectorAction"

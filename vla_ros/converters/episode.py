@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.scan import BagScan
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.ros_io import ActionStream, Assembled, ObservationPipeline
 from vla_ros.ros_io.bags import read_messages
-from vla_ros.ros_io.stream import SPAN_MARGIN_S
+from vla_ros.streams import ActionStream, Assembled, ObservationPipeline
+from vla_ros.streams.stream import SPAN_MARGIN_S
 
 _LATE_ACTION_S = 1.0
 """How long after its frame, beyond `max_age_s`, an action is waited for before the tick counts as without."""

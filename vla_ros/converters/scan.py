@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vla_ros.contract import AlignmentSpec, RobotContract, load_contract
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
-from vla_ros.ros_io import Deserialize
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.ros_io.bags import bag_deserializer, bag_topics, read_messages
-from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.streams import Deserialize
 
 _SAME_CLOCK_S = 10.0
 """Receive and header times further apart than this, in the median, are of different clocks: a bag of a simulated

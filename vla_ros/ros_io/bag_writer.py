@@ -20,7 +20,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from vla_ros.contract import QosSpec
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io.message_types import INTERFACES, serialize, typestore
+from vla_ros.messages.message_types import INTERFACES, serialize, typestore
 
 _UNLIMITED = QosTime(2147483647, 4294967295)
 

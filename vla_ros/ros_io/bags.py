@@ -13,10 +13,10 @@ from rosbags.interfaces import MessageDefinition
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vla_ros.data_types import DatasetError, UserError, nearest_name
+from vla_ros.messages.message_types import deserialize, deserialize_with, serialize, store_with, typestore
 from vla_ros.ros_io.bag_writer import BagWriter
 from vla_ros.ros_io.mcap_recovery import is_cut_off, sequential_messages
-from vla_ros.ros_io.message_types import deserialize, deserialize_with, serialize, store_with, typestore
-from vla_ros.ros_io.stream import Deserialize
+from vla_ros.streams.stream import Deserialize
 
 __all__ = [
     "BagMessage",

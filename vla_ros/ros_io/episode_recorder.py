@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 
 from vla_ros.contract import QosSpec, RobotContract, contract_text
 from vla_ros.data_types import DatasetError, DecodeError
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.ros_io.bag_writer import BagWriter
-from vla_ros.ros_io.stamps import header_stamp_ns
 
 Report = Callable[[Literal["info", "warning", "error"], str], None]
 """Takes a sentence for the log. Called from the writer's thread."""

@@ -11,9 +11,7 @@ from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 
 from vla_ros.contract import INSTRUCTION, SinkSpec
 from vla_ros.data_types import NANOSECONDS, UserError
-from vla_ros.nodes.common.parameters import Value
-from vla_ros.nodes.policy.node_clock import NodeClock
-from vla_ros.ros_io.encoders import (
+from vla_ros.messages.encoders import (
     CHUNK_SINKS,
     TELEMETRY_SINKS,
     check_sinks,
@@ -21,8 +19,10 @@ from vla_ros.ros_io.encoders import (
     encode_command,
     message_class,
 )
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.rclpy_deserialize import deserialize
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.rclpy_deserialize import deserialize
+from vla_ros.nodes.common.parameters import Value
+from vla_ros.nodes.policy.node_clock import NodeClock
 from vla_ros.runtime import ControlOutput, PolicyRuntime, RuntimeOptions, RuntimeThreads
 from vla_ros.runtime.loading import LoadedPolicy
 from vla_ros.safety import StopLatch

@@ -22,13 +22,13 @@ from rclpy.signals import SignalHandlerOptions
 from vla_ros.contract import QosSpec, RobotContract, load_contract
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, UserError
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.message_types import typestore
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.rclpy_deserialize import deserialize, message_class
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.message_types import typestore
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.rclpy_deserialize import deserialize, message_class
 from vla_ros_msgs.srv import StartEpisode, StopEpisode
 
 STATUS_TYPE = "vla_ros_msgs/msg/EpisodeStatus"

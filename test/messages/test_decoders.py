@@ -7,11 +7,11 @@ import pytest
 
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io import decode_action, decode_input
-from vla_ros.ros_io.decoders import DECODERS
-from vla_ros.ros_io.message_types import deserialize, serialize
-from vla_ros.ros_io.samples import ACTION_SAMPLES, SAMPLES, make_example_action, make_example_message
-from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.messages import decode_action, decode_input
+from vla_ros.messages.decoders import DECODERS
+from vla_ros.messages.message_types import deserialize, serialize
+from vla_ros.messages.samples import ACTION_SAMPLES, SAMPLES, make_example_action, make_example_message
+from vla_ros.messages.stamps import header_stamp_ns
 
 JOINTS = "sensor_msgs/msg/JointState"
 STAMP_NS = 12_345_678_901
@@ -27,7 +27,7 @@ NUMBERS = [name for name in INPUT_TYPES if name != TEXT]
 
 
 def test_an_instruction_decodes_to_its_text_from_bag_and_live(make_contract: Any) -> None:
-    from vla_ros.ros_io import rclpy_deserialize
+    from vla_ros.messages import rclpy_deserialize
 
     spec = make_contract(JOINTS).instruction
     message = make_example_message(spec, STAMP_NS)
@@ -55,7 +55,7 @@ def test_bag_bytes_and_live_messages_decode_identically(type_name: str, make_con
     pytest.importorskip("rclpy")
     from rclpy.serialization import serialize_message
 
-    from vla_ros.ros_io import rclpy_deserialize
+    from vla_ros.messages import rclpy_deserialize
 
     spec = make_contract(type_name).inputs[0]
     raw = serialize(make_example_message(spec, STAMP_NS, seed=3), type_name)
@@ -262,7 +262,7 @@ def test_damaged_bytes_are_a_sentence() -> None:
 def test_damaged_bytes_are_a_sentence_from_rclpy_too() -> None:
     pytest.importorskip("rclpy")
     from vla_ros.data_types import ConfigError
-    from vla_ros.ros_io import rclpy_deserialize
+    from vla_ros.messages import rclpy_deserialize
 
     with pytest.raises(DecodeError, match="do not hold a sensor_msgs/msg/JointState"):
         rclpy_deserialize.deserialize(b"\0\1", JOINTS)

@@ -10,9 +10,9 @@ import pytest
 
 from vla_ros.contract import ImageSpec
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io import images
-from vla_ros.ros_io.image_headers import Header, named_codecs, read_header
-from vla_ros.ros_io.images import MAX_PIXELS, decode_compressed_image
+from vla_ros.messages.forms import images
+from vla_ros.messages.forms.image_headers import Header, named_codecs, read_header
+from vla_ros.messages.forms.images import MAX_PIXELS, decode_compressed_image
 
 SMOOTH = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8), (70, 50))
 FORM = ImageSpec(25, 35)

@@ -17,10 +17,11 @@ import pytest
 from vla_ros.contract import RobotContract
 from vla_ros.contract.types import ACTION_SOURCES
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io import ObservationPipeline, decode_action, decode_input
-from vla_ros.ros_io.decoders import DECODERS
-from vla_ros.ros_io.message_types import deserialize, serialize
-from vla_ros.ros_io.samples import make_example_action, make_example_message
+from vla_ros.messages import decode_action, decode_input
+from vla_ros.messages.decoders import DECODERS
+from vla_ros.messages.message_types import deserialize, serialize
+from vla_ros.messages.samples import make_example_action, make_example_message
+from vla_ros.streams import ObservationPipeline
 
 MUTATIONS = int(os.environ.get("VLA_ROS_FUZZ", "400"))
 STAMP_NS = 1_000_000_000
@@ -134,7 +135,7 @@ class PeakMemory:
 def fuzz(raw: bytes, type_name: str, decode: Decode, check: Callable[[np.ndarray], None]) -> None:
     from_rclpy: Callable[[bytes], Any] | None = None
     try:
-        from vla_ros.ros_io import rclpy_deserialize
+        from vla_ros.messages import rclpy_deserialize
     except ModuleNotFoundError:
         pass
     else:
@@ -160,7 +161,10 @@ def fuzz(raw: bytes, type_name: str, decode: Decode, check: Callable[[np.ndarray
     assert memory.growth_mb < MAX_GROWTH_MB
 
 
-@pytest.mark.parametrize("type_name", DECODERS)
+NUMBERS = sorted(DECODERS.keys() - {"std_msgs/msg/String"})  # an instruction has a test of its own
+
+
+@pytest.mark.parametrize("type_name", NUMBERS)
 def test_a_damaged_input_is_a_value_of_the_contract_s_form_or_refused(type_name: str, make_contract: Any) -> None:
     spec = make_contract(type_name).inputs[0]
     shape = spec.shape[1:] if spec.window is not None else spec.shape
@@ -197,7 +201,7 @@ def test_a_damaged_action_is_finite_or_refused(type_name: str, make_contract: An
     fuzz(raw, type_name, lambda message: decode_action(action, type_name, message), check)
 
 
-@pytest.mark.parametrize("type_name", DECODERS)
+@pytest.mark.parametrize("type_name", NUMBERS)
 def test_a_damaged_message_is_at_most_a_missing_input(type_name: str, make_contract: Any) -> None:
     contract = make_contract(type_name)
     spec = contract.inputs[0]

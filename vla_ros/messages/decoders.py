@@ -15,10 +15,10 @@ from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import Array, DecodeError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.data_types.rotations import convert
-from vla_ros.ros_io.decode_failures import unforeseen
-from vla_ros.ros_io.images import decode_compressed_image, decode_image
-from vla_ros.ros_io.points import decode_laser_scan, decode_point_cloud
-from vla_ros.ros_io.vectors import (
+from vla_ros.messages.decode_failures import unforeseen
+from vla_ros.messages.forms.images import decode_compressed_image, decode_image
+from vla_ros.messages.forms.points import decode_laser_scan, decode_point_cloud
+from vla_ros.messages.forms.vectors import (
     array_values,
     as_finite_float32,
     check_finite,

@@ -12,11 +12,11 @@ import numpy as np
 
 from vla_ros.contract import INSTRUCTION, NEVER_TOO_OLD_S, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError, Frame
+from vla_ros.messages.decoders import decode_input
 from vla_ros.resampling import Gap
-from vla_ros.ros_io.blending import input_blend
-from vla_ros.ros_io.decoders import decode_input
-from vla_ros.ros_io.latched_stream import LatchedStream
-from vla_ros.ros_io.stream import Deserialize, Stream, StreamStatus
+from vla_ros.streams.blending import input_blend
+from vla_ros.streams.latched_stream import LatchedStream
+from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 
 from vla_ros.data_types import DatasetError, DecodeError, nearest_name
-from vla_ros.ros_io import cdr
+from vla_ros.messages import cdr
 
 INTERFACES = "vla_ros_msgs"
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import RobotContract
+from vla_ros.messages.decoders import decode_action
 from vla_ros.resampling import Gap
-from vla_ros.ros_io.blending import action_blend
-from vla_ros.ros_io.decoders import decode_action
-from vla_ros.ros_io.stream import Deserialize, Stream, StreamStatus
+from vla_ros.streams.blending import action_blend
+from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 
 
 class ActionStream:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from vla_ros.contract import NEVER_TOO_OLD_S, AlignmentSpec, InputSpec, QosSpec, RobotContract, load_contract
 from vla_ros.data_types import ContractError, DecodeError
-from vla_ros.ros_io import ActionStream, ObservationPipeline, decode_input
-from vla_ros.ros_io.message_types import deserialize, serialize, typestore
-from vla_ros.ros_io.samples import make_example_action, make_example_message
+from vla_ros.messages import decode_input
+from vla_ros.messages.message_types import deserialize, serialize, typestore
+from vla_ros.messages.samples import make_example_action, make_example_message
+from vla_ros.streams import ActionStream, ObservationPipeline
 
 JOINTS, POSE = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped"
 IMAGE, IMU = "sensor_msgs/msg/Image", "sensor_msgs/msg/Imu"

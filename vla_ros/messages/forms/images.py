@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vla_ros.contract import ImageSpec
 from vla_ros.data_types import DecodeError, nearest_name
 from vla_ros.data_types.foreign_text import plain
-from vla_ros.ros_io.image_headers import Header, named_codecs, read_header
+from vla_ros.messages.forms.image_headers import Header, named_codecs, read_header
 
 Pixels = NDArray[np.uint8]
 

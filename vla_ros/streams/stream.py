@@ -11,9 +11,9 @@ import numpy as np
 from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError
+from vla_ros.messages.decode_failures import unforeseen
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
-from vla_ros.ros_io.decode_failures import unforeseen
-from vla_ros.ros_io.stamps import header_stamp_ns
 
 Deserialize = Callable[[bytes, str], Any]
 """(CDR bytes, ``pkg/msg/Type``) → an object with the message's fields. Raises DecodeError on damaged bytes."""

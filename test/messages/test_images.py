@@ -7,7 +7,7 @@ import pytest
 
 from vla_ros.contract import ImageSpec
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io.images import decode_compressed_image, decode_image
+from vla_ros.messages.forms.images import decode_compressed_image, decode_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 WHOLE = ImageSpec(6, 8)

@@ -10,8 +10,8 @@ import numpy as np
 
 from vla_ros.contract import ActionSpec, InputSpec
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.decoders import REPRESENTATIONS
-from vla_ros.ros_io.message_types import typestore
+from vla_ros.messages.decoders import REPRESENTATIONS
+from vla_ros.messages.message_types import typestore
 
 Rng = np.random.Generator
 

@@ -8,7 +8,7 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.ros_io import cdr
+from vla_ros.messages import cdr
 
 
 @lru_cache(maxsize=256)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from vla_ros.contract import RobotContract, SinkSpec
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ContractError
 from vla_ros.data_types.rotations import convert
-from vla_ros.ros_io.decoders import REPRESENTATIONS
-from vla_ros.ros_io.rclpy_deserialize import message_class
+from vla_ros.messages.decoders import REPRESENTATIONS
+from vla_ros.messages.rclpy_deserialize import message_class
 
 __all__ = [
     "CHUNK_SINKS",

@@ -6,7 +6,7 @@ import pytest
 
 from vla_ros.contract import PointsSpec
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io.points import decode_laser_scan, decode_point_cloud
+from vla_ros.messages.forms.points import decode_laser_scan, decode_point_cloud
 
 DTYPE = np.dtype({"names": ["x", "ring", "y", "z"], "formats": ["<f4", "<u2", "<f8", "<f4"], "offsets": [0, 4, 8, 16]})
 CODES = {"x": 7, "ring": 4, "y": 8, "z": 7}

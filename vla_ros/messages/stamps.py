@@ -3,7 +3,7 @@
 import struct
 
 from vla_ros.data_types import NANOSECONDS, DecodeError
-from vla_ros.ros_io.cdr import PREFIX
+from vla_ros.messages.cdr import PREFIX
 
 _STAMP = {(0, 1): struct.Struct("<iI"), (0, 0): struct.Struct(">iI")}
 """Representation, little and big endian → how seconds and nanoseconds are read."""

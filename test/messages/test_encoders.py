@@ -10,8 +10,8 @@ pytest.importorskip("vla_ros_msgs.msg")
 from vla_ros.contract.types import SINK_REPRESENTATIONS
 from vla_ros.data_types import ActionChunk, Command, ContractError
 from vla_ros.data_types.rotations import convert
-from vla_ros.ros_io import decode_action
-from vla_ros.ros_io.encoders import (
+from vla_ros.messages import decode_action
+from vla_ros.messages.encoders import (
     _CHUNKS,
     _COMMANDS,
     check_sinks,
@@ -153,7 +153,7 @@ def test_qos_of_the_contract_is_what_rclpy_gets() -> None:
     from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
     from vla_ros.contract import QosSpec
-    from vla_ros.ros_io.qos import to_profile
+    from vla_ros.messages.qos import to_profile
 
     profile = to_profile(QosSpec("reliable", "transient_local", 3))
     assert profile.reliability == ReliabilityPolicy.RELIABLE

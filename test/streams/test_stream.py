@@ -9,7 +9,7 @@ from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.schema import Alignment
 from vla_ros.data_types import ConfigError, DecodeError
 from vla_ros.resampling import Gap, linear
-from vla_ros.ros_io.stream import Stream
+from vla_ros.streams.stream import Stream
 
 MS = 1_000_000
 TICK = 1000 * MS

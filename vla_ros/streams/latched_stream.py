@@ -7,9 +7,9 @@ import numpy as np
 
 from vla_ros.contract import INSTRUCTION, InputSpec
 from vla_ros.data_types import Array, DecodeError
+from vla_ros.messages.decoders import decode_input
 from vla_ros.resampling import Gap
-from vla_ros.ros_io.decoders import decode_input
-from vla_ros.ros_io.stream import Deserialize, StreamStatus
+from vla_ros.streams.stream import Deserialize, StreamStatus
 
 _KEPT = 4  # values kept beside the newest, for ticks assembled after it came
 

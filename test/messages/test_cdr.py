@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from vla_ros.data_types import DecodeError
-from vla_ros.ros_io import cdr
-from vla_ros.ros_io.message_types import deserialize, serialize, typestore
+from vla_ros.messages import cdr
+from vla_ros.messages.message_types import deserialize, serialize, typestore
 
 LITTLE = b"\0\1\0\0"
 NAMES = cdr.Layout(cdr.Message((("name", cdr.Sequence(cdr.Text())),)))
@@ -89,7 +89,7 @@ def test_neighbouring_numbers_are_one_step() -> None:
 def test_rclpy_and_rosbags_describe_the_types_alike() -> None:
     pytest.importorskip("rclpy")
     from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES
-    from vla_ros.ros_io import message_types, rclpy_deserialize
+    from vla_ros.messages import message_types, rclpy_deserialize
 
     for type_name in {*INPUT_TYPES, *ACTION_SOURCES}:
         assert rclpy_deserialize._message(type_name) == message_types._message(typestore(), type_name)
@@ -106,7 +106,7 @@ def joint_names(count: int) -> bytes:
 
 def test_rclpy_is_not_asked_to_make_room_for_names_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rclpy")
-    from vla_ros.ros_io import rclpy_deserialize
+    from vla_ros.messages import rclpy_deserialize
 
     asked: list[Any] = []
     monkeypatch.setattr(rclpy_deserialize, "deserialize_message", lambda *arguments: asked.append(arguments))
