@@ -5,21 +5,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES
+from vla_ros.contract import types
+from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import DecodeError
 from vla_ros.messages import decode_action, decode_input
-from vla_ros.messages.decoders import DECODERS
 from vla_ros.messages.message_types import deserialize, serialize
-from vla_ros.messages.samples import ACTION_SAMPLES, SAMPLES, make_example_action, make_example_message
+from vla_ros.messages.samples import make_example_action, make_example_message
 from vla_ros.messages.stamps import header_stamp_ns
 
 JOINTS = "sensor_msgs/msg/JointState"
 STAMP_NS = 12_345_678_901
 
 
-def test_every_type_a_contract_may_name_has_a_decoder_and_a_sample() -> None:
-    assert set(DECODERS) == set(SAMPLES) == set(INPUT_TYPES)
-    assert set(ACTION_SAMPLES) == set(ACTION_SOURCES)
+def decode_joints_by(decode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = INPUT_TYPES[JOINTS]
+    assert row.as_input is not None
+    monkeypatch.setitem(types._types, JOINTS, replace(row, as_input=replace(row.as_input, decode=decode)))
 
 
 TEXT = "std_msgs/msg/String"
@@ -178,7 +179,7 @@ def test_whatever_goes_wrong_in_a_decoder_is_a_decode_error_and_logged_once(
         raise failure
 
     spec = replace(make_contract(JOINTS).inputs[0], topic=f"/{type(failure).__name__}")
-    monkeypatch.setitem(DECODERS, JOINTS, fail)
+    decode_joints_by(fail, monkeypatch)
     for _ in range(3):
         with pytest.raises(
             DecodeError, match=rf"^{spec.topic} .*cannot be decoded \({type(failure).__name__}"
@@ -195,7 +196,7 @@ def test_a_value_of_another_form_than_the_contract_s_is_a_decode_error(
 ) -> None:
     spec = make_contract(JOINTS).inputs[0]
     for wrong in (np.zeros(3), np.zeros((2, 3), np.float32), [0.0, 0.0, 0.0]):
-        monkeypatch.setitem(DECODERS, JOINTS, lambda *_, value=wrong: value)
+        decode_joints_by(lambda *_, value=wrong: value, monkeypatch)
         with pytest.raises(DecodeError, match="cannot be decoded"):
             decode_input(spec, SimpleNamespace())
 

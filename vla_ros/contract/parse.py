@@ -25,7 +25,7 @@ from vla_ros.contract.schema import (
     RobotContract,
     WindowSpec,
 )
-from vla_ros.contract.types import INPUT_TYPES, InputType
+from vla_ros.contract.types import INPUT_TYPES, MessageType
 from vla_ros.data_types import ContractError, nearest_name
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -151,7 +151,7 @@ def _says_what_to_do(spec: InputSpec) -> bool:
     return spec.key == INSTRUCTION or (spec.is_latched and bool(spec.camera))
 
 
-def _selection(at: Section, kind: InputType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _selection(at: Section, kind: MessageType) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return names and message fields of the numbers of a vector or window."""
     chosen_by = "joints" if kind.form == "joints" else "names"
     fields: tuple[str, ...]
@@ -179,7 +179,7 @@ def _image(at: Section) -> ImageSpec:
     return spec
 
 
-def _points(at: Section, kind: InputType) -> PointsSpec:
+def _points(at: Section, kind: MessageType) -> PointsSpec:
     spec = PointsSpec(
         at.scalar("count", int, minimum=1),
         at.items("fields", str, kind.fields, choices=kind.all_fields or None),

@@ -184,13 +184,20 @@ class GripperSpec:
 
 @dataclass(frozen=True)
 class RecordSpec:
-    """Where the recorder and the converter read the action that a demonstrator took."""
+    """Where the recorder and the converter read the action, or a part of the action, that a demonstrator took.
+
+    Attributes:
+        topic: ROS topic.
+        type: ROS type.
+        names: The action's names that it gives; empty for all of them.
+    """
 
     topic: str
     type: str
     qos: QosSpec
     alignment: AlignmentSpec
     max_age_s: float
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import AlignmentSpec, RobotContract, load_contract
-from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.ros_io.bags import bag_deserializer, bag_topics, read_messages
@@ -80,8 +80,7 @@ class _Source:
 
     @property
     def by_header(self) -> bool:
-        kind = INPUT_TYPES.get(self.type)
-        return self.alignment.timeline == "header" and (kind is None or kind.has_header)
+        return self.alignment.timeline == "header" and has_header(self.type)
 
 
 def _sources(contract: RobotContract) -> list[_Source]:
@@ -138,11 +137,7 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], recove
     instruction_topic = contract.instruction.topic
     wanted = {source.topic for source in sources if source.topic in topics} | ({instruction_topic} & topics.keys())
     arrivals: dict[str, list[tuple[int, int | None]]] = {topic: [] for topic in wanted}
-    headers = {
-        source.topic
-        for source in sources
-        if INPUT_TYPES.get(source.type) is None or INPUT_TYPES[source.type].has_header
-    }
+    headers = {source.topic for source in sources if has_header(source.type)}
     for message in read_messages(storage, wanted, recover=recover):
         if message.topic == instruction_topic:
             scan.instructions.append((message.receive_ns, str(scan.deserialize(message.raw, message.type).data)))

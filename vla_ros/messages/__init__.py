@@ -5,6 +5,7 @@ rosbags both serve. Modules that need rclpy or message packages (`encoders`, `ex
 are imported by their own names, and only by nodes.
 """
 
+from vla_ros.contract.types import MessageType, register_message
 from vla_ros.messages.decoders import decode_action, decode_input
 
-__all__ = ["decode_action", "decode_input"]
+__all__ = ["MessageType", "decode_action", "decode_input", "register_message"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from vla_ros.contract import INSTRUCTION, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Array, ConfigError, DecodeError, ObservationError, UserError
-from vla_ros.messages.decoders import MAX_TEXT
+from vla_ros.messages.types.std_msgs import MAX_TEXT
 from vla_ros.runtime.chunk_executor import ChunkExecutor, chunk_problem
 from vla_ros.runtime.clock import Clock
 from vla_ros.runtime.controller import Controller, ControlOutput, Situation

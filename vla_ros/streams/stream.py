@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import AlignmentSpec
-from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError
 from vla_ros.messages.decode_failures import unforeseen
 from vla_ros.messages.stamps import header_stamp_ns
@@ -94,12 +94,11 @@ class Stream:
         blend: Blend,
         value_bytes: int = 0,
     ) -> None:
-        kind = INPUT_TYPES.get(type_name)  # EndEffectorAction, the one source that is no input, has a header
         self.key, self.topic, self.type_name = key, topic, type_name
         self._place = f"{topic} ({key})"
         self._value_bytes = value_bytes
         self.max_age_ns = round(max_age_s * NANOSECONDS)
-        self._by_header = alignment.timeline == "header" and (kind is None or kind.has_header)
+        self._by_header = alignment.timeline == "header" and has_header(type_name)
         self._method = alignment.method
         self._deserialize, self._decode, self._blend = deserialize, decode, blend
         self._buffer = SampleBuffer(self.max_age_ns + round((reach_s + SPAN_MARGIN_S) * NANOSECONDS))

@@ -12,11 +12,11 @@ from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from vla_ros.contract import INSTRUCTION, SinkSpec
 from vla_ros.data_types import NANOSECONDS, UserError
 from vla_ros.messages.encoders import (
-    CHUNK_SINKS,
-    TELEMETRY_SINKS,
+    carries_chunks,
     check_sinks,
     encode_chunk,
     encode_command,
+    is_telemetry,
     message_class,
 )
 from vla_ros.messages.qos import to_profile
@@ -192,8 +192,8 @@ class PolicySession:
         """Encode everything first, then publish it all; in a dry run only what moves nothing."""
         ready = []
         for sink, publisher in self._publishers:
-            if sink.type in CHUNK_SINKS:
-                if output.chunk is not None and (output.moves or sink.type in TELEMETRY_SINKS):
+            if carries_chunks(sink.type):
+                if output.chunk is not None and (output.moves or is_telemetry(sink.type)):
                     ready.append((publisher, encode_chunk(sink, self.contract, output.chunk)))
             elif output.command is not None:
                 ready.append((publisher, encode_command(sink, self.contract, output.command)))
