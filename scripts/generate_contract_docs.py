@@ -91,7 +91,11 @@ MEANINGS = {
     "inputs[].image": "Of an image, and only there.",
     "inputs[].points": "Of a point cloud or scan, and only there.",
     "inputs[].window": "Of an IMU, and only there: a policy sees the samples up to the tick, not the last one.",
-    "inputs[].joints": "Of a JointState: the joints, in the order in which the policy gets them.",
+    "inputs[].joints": (
+        "Of a JointState: the joints, in the order in which the policy gets them, or a mapping from the names that the "
+        "policy knows to those in the messages. Several drivers may share the topic: a message updates the joints that "
+        "it carries, and a joint that none carried within `max_age_s` is missing."
+    ),
     "inputs[].field": "Of a JointState: which of its arrays.",
     "inputs[].fields": "Of types with named numbers: which of them, as dotted paths. All of the type's own by default.",
     "inputs[].names": "What those numbers are called in the dataset; of a MultiArray, one name per element.",

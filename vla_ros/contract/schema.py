@@ -113,6 +113,7 @@ class InputSpec:
             the new value, or ``zero`` motion at once.
         camera: Of a latched image: key of the camera that it is an image of.
         default: Of an instruction: what holds until the first one is received.
+        ros_names: Of a JointState: what the messages call the joints; empty where they are called as in `names`.
     """
 
     key: str
@@ -133,6 +134,7 @@ class InputSpec:
     on_new_goal: OnNewGoal = "keep"
     camera: str = ""
     default: str = ""
+    ros_names: tuple[str, ...] = ()
 
     @property
     def is_latched(self) -> bool:

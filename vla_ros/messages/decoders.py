@@ -4,6 +4,7 @@ A decoder reads what the contract says and refuses the rest: a missing joint, an
 finite is a `DecodeError` with its place, never a guess. Nothing else leaves `decode_input` and `decode_action`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vla_ros.contract import INSTRUCTION, ActionSpec, InputSpec, RecordSpec
 from vla_ros.contract.types import AsInput, AsRecord, has_header, message_types
 from vla_ros.data_types import Array, DecodeError
 from vla_ros.messages.decode_failures import unforeseen
+from vla_ros.messages.forms.joints import partial_joint_values
 from vla_ros.messages.forms.vectors import check_finite
 from vla_ros.messages.frames import check_frame
 
@@ -34,11 +36,28 @@ def decode_input(spec: InputSpec, message: Any) -> Array:
         DecodeError: The message does not hold what the contract says; names topic, key, expected and got. Whatever
             else goes wrong in a decoder, with memory too, is one as well.
     """
+    return _decoded(spec, message, _input_type(spec.type).decode)
+
+
+def decode_some_joints(spec: InputSpec, message: Any) -> Array:
+    """Return the joints of an input that one JointState carries, NaN for the others, float32 [S]; as `decode_input`."""
+    return _decoded(spec, message, _some_joints)
+
+
+def _some_joints(spec: InputSpec, message: Any, place: str) -> Array:
+    joints = spec.ros_names or spec.names
+    carried = np.isin(joints, list(message.name))
+    values = partial_joint_values(message, joints, spec.fields[0], place)
+    check_finite(values[carried], tuple(np.array(spec.names)[carried]), place)
+    return values.astype(np.float32)
+
+
+def _decoded(spec: InputSpec, message: Any, decode: Callable[[InputSpec, Any, str], Array]) -> Array:
     place = f"{spec.topic} ({spec.key})"
     try:
         if spec.frame is not None and has_header(spec.type):
             check_frame(message.header.frame_id, spec.frame, place)
-        value: Array = _input_type(spec.type).decode(spec, message, place)
+        value = decode(spec, message, place)
         _check_form(spec, value)
     except DecodeError:
         raise

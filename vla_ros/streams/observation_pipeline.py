@@ -7,14 +7,17 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from vla_ros.contract import INSTRUCTION, NEVER_TOO_OLD_S, InputSpec, RobotContract
+from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError, Frame
-from vla_ros.messages.decoders import decode_input
+from vla_ros.messages.decoders import decode_input, decode_some_joints
 from vla_ros.resampling import Gap
 from vla_ros.streams.blending import input_blend
+from vla_ros.streams.joint_stream import JointStream
 from vla_ros.streams.latched_stream import LatchedStream
 from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 
@@ -205,18 +208,20 @@ class ObservationPipeline:
 
 def _stream(spec: InputSpec, contract: RobotContract, deserialize: Deserialize) -> Stream:
     reach_s = contract.max_wait_s + (spec.window.samples * spec.window.period_s if spec.window else 0.0)
-    return Stream(
-        key=spec.key,
-        topic=spec.topic,
-        type_name=spec.type,
-        alignment=spec.alignment,
-        max_age_s=spec.max_age_s,
-        reach_s=reach_s,
-        deserialize=deserialize,
-        decode=partial(decode_input, spec),
-        blend=input_blend(spec),
-        value_bytes=_value_bytes(spec),
-    )
+    common: dict[str, Any] = {
+        "key": spec.key,
+        "topic": spec.topic,
+        "type_name": spec.type,
+        "alignment": spec.alignment,
+        "max_age_s": spec.max_age_s,
+        "reach_s": reach_s,
+        "deserialize": deserialize,
+        "blend": input_blend(spec),
+        "value_bytes": _value_bytes(spec),
+    }
+    if INPUT_TYPES[spec.type].form == "joints":
+        return JointStream(spec.ros_names or spec.names, spec.fields[0], partial(decode_some_joints, spec), **common)
+    return Stream(decode=partial(decode_input, spec), **common)
 
 
 def _value_bytes(spec: InputSpec) -> int:

@@ -39,6 +39,7 @@ class StreamStatus:
         decode_errors: Messages that did not hold what the contract says.
         unstamped: Messages refused because their header stamp is 0.
         overflows: Messages forgotten early, because more or larger ones came than are kept.
+        parts: (name, age in s of its newest sample) of what comes in separate messages, as joints of several drivers.
     """
 
     key: str
@@ -50,9 +51,10 @@ class StreamStatus:
     decode_errors: int
     unstamped: int
     overflows: int = 0
+    parts: tuple[tuple[str, float], ...] = ()
 
 
-class _Sample:
+class Sample:
     """A message: its bytes until a tick uses it, from then on its value or a sentence on what was wrong with it."""
 
     __slots__ = ("content",)
@@ -112,21 +114,30 @@ class Stream:
         self._receive_ns.append(receive_ns)
         try:
             stamp_ns = header_stamp_ns(raw) if self._by_header else receive_ns
+            if stamp_ns == 0 and self._by_header:
+                self._unstamped += 1
+                self._refuse(
+                    raw,
+                    f"{self._place}: header stamps are 0, so its samples have no time; stamp them in the "
+                    "driver or set alignment.timeline to 'receive'",
+                )
+            elif self._store(raw, stamp_ns, receive_ns):
+                self._refusal = ""
+            else:
+                self._drops += 1
+                stamp = f"one of {stamp_ns} ns came after a newer one"
+                self._refuse(raw, f"{self._place}: header stamps do not advance; {stamp}")
         except DecodeError as reason:
             self._decode_errors += 1
             self._refusal = f"{self._place}: {reason}"
-            return
-        if stamp_ns == 0 and self._by_header:
-            self._unstamped += 1
-            self._refusal = (
-                f"{self._place}: header stamps are 0, so its samples have no time; stamp them in the "
-                "driver or set alignment.timeline to 'receive'"
-            )
-        elif self._buffer.push(stamp_ns, _Sample(raw), receive_ns, max(len(raw), self._value_bytes)):
-            self._refusal = ""
-        else:
-            self._drops += 1
-            self._refusal = f"{self._place}: header stamps do not advance; one of {stamp_ns} ns came after a newer one"
+
+    def _store(self, raw: bytes, stamp_ns: int, receive_ns: int) -> bool:
+        """Keep a message; return whether it was taken. Raises DecodeError."""
+        return self._buffer.push(stamp_ns, Sample(raw), receive_ns, max(len(raw), self._value_bytes))
+
+    def _refuse(self, raw: bytes, sentence: str) -> None:  # noqa: ARG002 - what it carries matters to other streams
+        """Remember why a message was not taken."""
+        self._refusal = sentence
 
     @property
     def newest_ns(self) -> int | None:
@@ -210,7 +221,7 @@ class Stream:
             self._drops,
             self._decode_errors,
             self._unstamped,
-            self._buffer.overflows,
+            self._overflows,
         )
 
     def _interpolated(self, resample: Callable[[], Array | Gap]) -> Array | Gap:
@@ -235,14 +246,20 @@ class Stream:
         if value.reason in ("silent", "stale") and self._refusal:
             return Gap(self._refusal, value.age_ns)
         if self._buffer.overflowing:
-            return Gap(
-                f"{self._place}: more or larger messages come than are kept, of which there are {len(self._buffer)}; "
-                "let its publisher send fewer, and look whether its stamps advance",
-                value.age_ns,
-            )
+            return Gap(self._overflowing(len(self._buffer)), value.age_ns)
         return value
 
-    def _value(self, sample: _Sample) -> Array:
+    @property
+    def _overflows(self) -> int:
+        return self._buffer.overflows
+
+    def _overflowing(self, kept: int) -> str:
+        return (
+            f"{self._place}: more or larger messages come than are kept, of which there are {kept}; "
+            "let its publisher send fewer, and look whether its stamps advance"
+        )
+
+    def _value(self, sample: Sample) -> Array:
         """Decode a sample once; its value or what was wrong with it takes the place of its bytes."""
         if not isinstance(sample.content, np.ndarray | str):
             try:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from vla_ros.data_types import DecodeError, nearest_name
 from vla_ros.data_types.foreign_text import MAX_NAMES, listed, plain
 
-_JOINT_FIELDS = ("position", "velocity", "effort")
+JOINT_FIELDS = ("position", "velocity", "effort")
+"""Arrays of a JointState, in the order of the message."""
 
 _MAX = float(np.finfo(np.float32).max)
 
@@ -59,7 +60,7 @@ def joint_values(message: Any, joints: tuple[str, ...], field: str, place: str) 
     """
     names = message.name
     index_of = {name: index for index, name in enumerate(names)}
-    for other in _JOINT_FIELDS:
+    for other in JOINT_FIELDS:
         length = len(getattr(message, other, ()))
         if length != len(names) and (other == field or length):
             raise DecodeError(f"{place}: the message names {len(names)} joints but has {length} {other} values")

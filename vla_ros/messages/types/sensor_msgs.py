@@ -50,11 +50,13 @@ def _compressed_image_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
 
 
 def _joints(spec: InputSpec, message: Any, place: str) -> Array:
-    return as_finite_float32(joint_values(message, spec.names, spec.fields[0], place), spec.names, place)
+    return as_finite_float32(
+        joint_values(message, spec.ros_names or spec.names, spec.fields[0], place), spec.names, place
+    )
 
 
 def _joints_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
-    names = [*reversed(spec.names), "another_joint"]
+    names = [*reversed(spec.ros_names or spec.names), "another_joint"]
     position, velocity, effort = rng.normal(size=(3, len(names)))
     return samples.new(spec.type, samples.header(stamp_ns, spec.frame), names, position, velocity, effort)
 
