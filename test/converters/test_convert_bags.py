@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from vla_ros.bags import BagWriter, deserialize, read_messages, serialize, typestore
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.converters import convert_bags, own_contract
 from vla_ros.data_types import DatasetError, first_tick_at_or_after, tick_ns
 from vla_ros.datasets import EpisodeDataset
-from vla_ros.ros_io import ObservationPipeline
-from vla_ros.ros_io.bags import BagWriter, deserialize, read_messages, serialize, typestore
+from vla_ros.streams import ObservationPipeline
 
 SECOND = 1_000_000_000
 MS = 1_000_000

@@ -11,8 +11,8 @@ import pytest
 
 from vla_ros.contract import RobotContract, load_yaml, parse_contract
 from vla_ros.data_types import ConfigError, ContractError, Observation, UserError, tick_ns
-from vla_ros.ros_io.message_types import deserialize, serialize, typestore
-from vla_ros.ros_io.samples import make_example_message
+from vla_ros.messages.message_types import deserialize, serialize, typestore
+from vla_ros.messages.samples import make_example_message
 from vla_ros.runtime import (
     ControlOutput,
     ControlState,

@@ -90,8 +90,8 @@ def find_bags(folder: Path) -> list[Path]:
     Raises:
         DatasetError: There is none.
     """
+    from vla_ros.bags import bags_in, is_bag
     from vla_ros.data_types import DatasetError
-    from vla_ros.ros_io.bags import bags_in, is_bag
 
     if not folder.exists():
         raise DatasetError(f"{folder}: no such folder of bags.")

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.feed import Sample, ranks_of, samples_in_order
 from vla_ros.converters.scan import BagScan, clock_limit_ns, sources_of
 from vla_ros.converters.timing import Int, StreamTimes, stream_times
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.ros_io import ActionStream, Assembled, ObservationPipeline
-from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment
+from vla_ros.streams import ActionStream, Assembled, ObservationPipeline
 
 Row = dict[str, NDArray[Any]]
 """Feature key → value of one frame."""

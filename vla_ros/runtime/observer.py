@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from vla_ros.contract import NEVER_TOO_OLD_S
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.ros_io import MissingInput, ObservationPipeline
 from vla_ros.runtime.clock import Clock
 from vla_ros.runtime.policy_runner import PolicyRunner
+from vla_ros.streams import MissingInput, ObservationPipeline
 
 STAMPS_AHEAD_NS = NANOSECONDS // 2
 """How far a tick may lie ahead of the clock, which under simulated time learns late what time it is."""
