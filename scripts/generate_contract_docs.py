@@ -8,7 +8,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vla_ros.contract import file_forms, limits, schema  # noqa: E402
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS  # noqa: E402
 from vla_ros.schema import SchemaField  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
 
@@ -27,6 +26,7 @@ converter and the replay read the same file, and its hash travels into every dat
 
 `required` as a default means that the field must be there. An unknown or misspelt field is an error, and so is a field
 that has no meaning for the type beside it. Topics are full names, as bags store them; launch remapping still applies.
+ROS types are listed in [message types](message_types.md).
 Numbers are finite. Streams of the same key are joined to one vector, in the order of the file.
 
 ## The hash
@@ -67,26 +67,11 @@ def render() -> str:
     parts = [INTRODUCTION]
     for heading, kind, part, counts in PAGES:
         parts.append(f"## {heading}\n\n{table(kind, part, extra=('hash', _counts) if counts else None)}")
-    return "\n".join([*parts, _types_table()])
+    return "\n".join(parts)
 
 
 def _counts(entry: SchemaField) -> str:
     return f"no: {entry.about.unhashed}" if entry.about.unhashed else "yes"
-
-
-def _types_table() -> str:
-    """Return what each ROS type can be used for."""
-    lines = ["## ROS types", "", "| input | needs | numbers by default |", "|---|---|---|"]
-    needs = dict.fromkeys(("image", "points", "window", "joints"), "`{}`") | {
-        "array": "`names`",
-        "text": "`alignment: {{method: latch}}`",
-    }
-    for name, kind in INPUT_TYPES.items():
-        lines.append(f"| `{name}` | {needs.get(kind.form, '').format(kind.form)} | {', '.join(kind.fields)} |")
-    for title, types in (("record", ACTION_SOURCES), ("sink", SINK_REPRESENTATIONS)):
-        lines += ["", f"| {title} | carries |", "|---|---|"]
-        lines += [f"| `{name}` | {', '.join(forms)} |" for name, forms in types.items()]
-    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from vla_ros.contract.schema import (
     Representation,
     SinkSpec,
 )
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
+from vla_ros.contract.types import ACTION_SOURCES, SINK_REPRESENTATIONS, has_header
 from vla_ros.data_types import nearest_name
 from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass
 
@@ -112,8 +112,7 @@ def _record(at: Section, representation: str, gripper: GripperSpec | None) -> Re
         raise at.fail("type", f"{type_name} carries no gripper, and the action has one, '{gripper.name}'")
     defaults = {"qos": Narrow(default=COMMAND_QOS), "alignment": Narrow(default=AlignmentSpec())}
     spec = read_dataclass(at, RecordSpec, defaults)
-    has_header = type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header
-    check_alignment(at, spec.alignment, numeric=True, has_header=has_header)
+    check_alignment(at, spec.alignment, numeric=True, has_header=has_header(type_name))
     return spec
 
 

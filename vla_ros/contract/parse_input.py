@@ -1,6 +1,7 @@
 """One entry of ``inputs``, and the short sections ``instruction`` and ``goal`` that stand for latched ones."""
 
 from vla_ros.contract.file_forms import GoalFile, InputFile, InstructionFile, as_input
+from vla_ros.contract.parse_joint_names import parse_joint_names
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
     INSTRUCTION,
@@ -10,7 +11,7 @@ from vla_ros.contract.schema import (
     AlignmentSpec,
     InputSpec,
 )
-from vla_ros.contract.types import INPUT_TYPES, InputType
+from vla_ros.contract.types import INPUT_TYPES, MessageType
 from vla_ros.schema import ABSENT, REQUIRED, Context, Narrow, Section, given, read_dataclass
 
 TEXT_TYPE = "std_msgs/msg/String"
@@ -97,7 +98,7 @@ def check_alignment(at: Section, alignment: AlignmentSpec, *, numeric: bool, has
         raise at.fail("alignment.timeline", "must be 'receive' for this type, which carries no header")
 
 
-def _of_stream(kind: InputType, latched: bool) -> Context:
+def _of_stream(kind: MessageType, latched: bool) -> Context:
     """Return what being latched says about an input's fields."""
     common = {
         "qos": Narrow(default=LATCHED_QOS if latched else SENSOR_QOS),
@@ -116,7 +117,7 @@ def _of_stream(kind: InputType, latched: bool) -> Context:
     }
 
 
-def _of_form(at: Section, kind: InputType, latched: bool) -> Context:
+def _of_form(at: Section, kind: MessageType, latched: bool) -> Context:
     """Return what the form of a type says about an input's fields."""
     context = dict.fromkeys(("image", "points", "window", "joints", "field", "names", "fields"), ABSENT)
     if kind.form == "image" and not (latched and "camera" in at):
@@ -125,7 +126,8 @@ def _of_form(at: Section, kind: InputType, latched: bool) -> Context:
         fields = Narrow(default=kind.fields, choices=kind.all_fields or None)
         context["points"] = Narrow(required=True, within={"fields": fields})
     elif kind.form == "joints":
-        context |= {"joints": REQUIRED, "field": Narrow()}
+        names, ros_names = parse_joint_names(at, "joints")
+        context |= {"joints": given(names), "ros_names": given(ros_names), "field": Narrow()}
     elif kind.form == "array":
         context["names"] = REQUIRED
     elif kind.form in ("fields", "window"):

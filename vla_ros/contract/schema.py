@@ -37,7 +37,7 @@ ROTATION_WIDTH: dict[str, int] = {"none": 0, "rotation_vector": 3, "quaternion":
 
 NOT_EMPTY = r"\S"
 FULL_TOPIC = r"^(/[A-Za-z_][A-Za-z0-9_]*)+$"
-ROS_TYPE = "ROS type, see below"
+ROS_TYPE = "[ROS type](message_types.md)"
 FASTEST = 10_000  # per second; ticks are then 100 µs apart
 FPS = About("Ticks per second of observations, dataset rows and action steps.", "1/s", at_least=1, at_most=FASTEST)
 LARGEST_SIDE = 32_768  # pixels
@@ -249,6 +249,14 @@ class InputSpec:
         str,
         About("Of `task`, the instruction: what holds until the first one is received.", unhashed=GOAL),
     ] = ""
+    ros_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of a JointState: what the messages call the joints; empty where they are called as in `names`.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
+    ] = ()
 
     @property
     def is_latched(self) -> bool:
@@ -308,7 +316,7 @@ class GripperSpec:
 
 @dataclass(frozen=True)
 class RecordSpec:
-    """Where the recorder and the converter read the action that a demonstrator took."""
+    """Where the recorder and the converter read the action, or a part of the action, that a demonstrator took."""
 
     topic: Annotated[str, topic_name("ROS topic, full name.")]
     type: Annotated[
@@ -325,6 +333,7 @@ class RecordSpec:
         float,
         About("Older than this at a tick there was no action.", unit="s", above=0, unhashed=LATE),
     ]
+    names: Annotated[tuple[str, ...], About("The action's names that it gives; all by default.", in_file=False)] = ()
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,13 @@ def file_form(schema: type) -> type:
     return _FILE_FORMS.get(schema, schema)
 
 
-@cache
 def fields_of(schema: type) -> tuple[SchemaField, ...]:
     """Return the fields of a configuration dataclass, in order."""
+    return _fields_of(schema)
+
+
+@cache
+def _fields_of(schema: Any) -> tuple[SchemaField, ...]:
     hints = get_type_hints(schema, include_extras=True)
     found = []
     for entry in fields(schema):
@@ -168,7 +172,7 @@ class Checked:
         Raises:
             ConfigError: Names the option, its value and what was expected.
         """
-        for entry in _own_fields(self):
+        for entry in fields_of(type(self)):
             value, about = getattr(self, entry.name), entry.about
             if about.bounds and value is not None and not about.holds(value):
                 shown = f"{value:g}" if isinstance(value, float) else f"{_listed(value)}"
@@ -183,18 +187,13 @@ class Checked:
         Raises:
             ConfigError: Names the option and when it means something.
         """
-        for entry in _own_fields(self):
+        for entry in fields_of(type(self)):
             only = entry.about.only
             if only is None or not entry.has_default:
                 continue
             value = getattr(self, entry.name)
             if value != entry.default and not only.holds(self):
                 raise ConfigError(f"{entry.name}={_listed(value)} means something only {only.words}; remove it.")
-
-
-def _own_fields(configuration: object) -> tuple[SchemaField, ...]:
-    schema: Any = type(configuration)
-    return fields_of(schema)
 
 
 def _listed(value: Any) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ConfigError, nearest_name
-from vla_ros.ros_io.message_types import typestore
+from vla_ros.messages.message_types import typestore
 from vla_ros.sim.cameras import focal_length_px
 from vla_ros.sim.config import SimConfig
 from vla_ros.sim.metaworld_robot import MetaWorldRobot
@@ -36,7 +36,7 @@ class MessageMaker(Protocol):
 
 
 class RosbagsMaker:
-    """Makes messages without ROS, for `vla_ros.ros_io.message_types.serialize`."""
+    """Makes messages without ROS, for `vla_ros.messages.message_types.serialize`."""
 
     def new(self, type_name: str, **fields: Any) -> Any:
         """Return a rosbags message."""

@@ -29,7 +29,8 @@ class DataOptions(Checked):
         str | None,
         About(
             "Contract to train under in place of the dataset's own copy: one whose numbers mean the same, but with "
-            "other topics or limits, or with a goal. Null takes the copy."
+            "other topics or limits, or with a goal. Null takes the copy. A dataset of another writer has none and "
+            "needs one here; rate, sizes and the order of equal names are held against it."
         ),
     ] = None
     validation_fraction: Annotated[

@@ -23,7 +23,7 @@ import yaml
 from vla_ros.checkpoint import replace_extra_file, save_checkpoint
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.datasets import EpisodeDataset, WindowSampler, split_episodes
+from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
 from vla_ros.policies import Policy, build_policy, policy_class
 from vla_ros.processors import Processors
 from vla_ros.schema import to_plain
@@ -215,6 +215,7 @@ def _open_data(recipe: Recipe) -> _Data:
             )
     training, validation = split_episodes(dataset.n_episodes, recipe.dataset.validation_fraction, recipe.seed)
     inputs = {key: features[key] for key in recipe.inputs}
+    _check_augmentation(recipe, {spec.kind for spec in inputs.values()})
     # of the training episodes only: validation must not leak into what the policy sees
     statistics = dict(dataset.statistics(training))
     if GOAL_IMAGE in inputs:
@@ -222,7 +223,28 @@ def _open_data(recipe: Recipe) -> _Data:
     return _Data(dataset, contract, inputs, action, statistics, training, validation)
 
 
+def _check_augmentation(recipe: Recipe, kinds: set[str]) -> None:
+    """Refuse changes of what is no input."""
+    options = recipe.augmentation
+    for name, kind in (
+        ("random_shift", "image"),
+        ("brightness", "image"),
+        ("contrast", "image"),
+        ("vector_dropout", "vector"),
+    ):
+        if getattr(options, name) and kind not in kinds:
+            raise ConfigError(
+                f"recipe: augmentation.{name}={getattr(options, name):g} means something only with an input that is "
+                f"{'an' if kind == 'image' else 'a'} {kind}; remove it."
+            )
+
+
 def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
+    if not dataset.contract_path.is_file() and recipe.dataset.contract is not None:
+        contract = load_contract(recipe.dataset.contract)
+        stored = [key for key in recipe.inputs if key in contract.features]
+        check_fits(dataset, contract, stored)
+        return contract
     own = dataset.contract()
     if recipe.dataset.contract is None:
         return own
@@ -281,6 +303,7 @@ def _trainer(
             horizon,
             past_action=config.needs_past_action,
             goal_camera=None if goal is None else goal.camera,
+            shapes={key: data.contract.features[key].shape for key in (*keys, "action")},
         )
 
     validation = windows(data.validation) if data.validation else None
