@@ -66,7 +66,6 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None]] =
     ("pi0", {}, {"diffusion_train_steps": 50}, {"objective": "diffusion"}),
     ("pi0", {}, {"diffusion_clip": 2.0}, {"objective": "diffusion"}),
     ("pi0", {}, {"goal_camera": FRONT}, WITH_GOAL),
-    ("flow_ar", {"autoregressive_weight": 0.0}, {"bins": 16}, {}),
     ("flow_ar", {"autoregressive_weight": 0.0}, {"bin_low": -2.0}, {}),
     ("flow_ar", {"autoregressive_weight": 0.0}, {"bin_high": 2.0}, {}),
     ("flow_ar", {}, {"temperature": 1.0}, {"decode": "autoregressive"}),

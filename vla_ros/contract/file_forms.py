@@ -29,8 +29,8 @@ class InputFile(InputSpec):
         tuple[str, ...],
         About(
             "Of a JointState: the joints, in the order in which the policy gets them, or a mapping from the names that "
-            "the policy knows to those in the messages. Several drivers may share the topic: a message updates the joints "
-            "that it carries, and a joint that none carried within `max_age_s` is missing.",
+            "the policy knows to those in the messages. Several drivers may share the topic: a message updates the "
+            "joints that it carries, and a joint that none carried within `max_age_s` is missing.",
             default="required",
             kind="list or mapping of strings",
             json_types=("array", "object"),

@@ -215,28 +215,11 @@ def _open_data(recipe: Recipe) -> _Data:
             )
     training, validation = split_episodes(dataset.n_episodes, recipe.dataset.validation_fraction, recipe.seed)
     inputs = {key: features[key] for key in recipe.inputs}
-    _check_augmentation(recipe, {spec.kind for spec in inputs.values()})
     # of the training episodes only: validation must not leak into what the policy sees
     statistics = dict(dataset.statistics(training))
     if GOAL_IMAGE in inputs:
         statistics[GOAL_IMAGE] = statistics[stored[GOAL_IMAGE]]  # a frame of that camera, normalised as its others
     return _Data(dataset, contract, inputs, action, statistics, training, validation)
-
-
-def _check_augmentation(recipe: Recipe, kinds: set[str]) -> None:
-    """Refuse changes of what is no input."""
-    options = recipe.augmentation
-    for name, kind in (
-        ("random_shift", "image"),
-        ("brightness", "image"),
-        ("contrast", "image"),
-        ("vector_dropout", "vector"),
-    ):
-        if getattr(options, name) and kind not in kinds:
-            raise ConfigError(
-                f"recipe: augmentation.{name}={getattr(options, name):g} means something only with an input that is "
-                f"{'an' if kind == 'image' else 'a'} {kind}; remove it."
-            )
 
 
 def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:

@@ -23,10 +23,9 @@ class FlowArConfig(MultimodalConfig):
         About("Of the loss of flow matching, or of diffusion; 0 trains the autoregressive decoder alone.", at_least=0),
     ] = 1.0
     autoregressive_weight: Annotated[float, About("Of the cross-entropy; 0 trains the flow alone.", at_least=0)] = 1.0
-    bins: Annotated[
-        int,
-        About("Values that an action number can take in the autoregressive decoder.", at_least=2, only=_BINS),
-    ] = 256
+    bins: Annotated[int, About("Values that an action number can take in the autoregressive decoder.", at_least=2)] = (
+        256
+    )
     bin_low: Annotated[float, About("Normalised action at the first bin; smaller ones are clipped.", only=_BINS)] = -1.0
     bin_high: Annotated[float, About("Normalised action at the last bin; larger ones are clipped.", only=_BINS)] = 1.0
     temperature: Annotated[
