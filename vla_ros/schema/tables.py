@@ -1,6 +1,6 @@
 """The docs' tables of a configuration: a row per field, out of its declaration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,19 +11,22 @@ from vla_ros.schema.values import NAMES
 Cell = Callable[[SchemaField], str]
 
 
-def table(schema: type, part: str = "", *, extra: tuple[str, Cell] | None = None) -> str:
+def table(
+    schema: type, part: str = "", *, extra: tuple[str, Cell] | None = None, leave_out: Collection[str] = ()
+) -> str:
     """Return a Markdown table of the fields that a file gives.
 
     Args:
         schema: The dataclass.
         part: Only the fields of this section inside it, which the dataclass holds as its own; else all others.
         extra: Heading and content of one more column, before the meaning.
+        leave_out: Fields that the file does not give.
     """
     heading = ["field", "type", "default", *([extra[0]] if extra else []), "meaning"]
     lines = [_row(heading), "|---" * len(heading) + "|"]
     for entry in fields_of(file_form(schema)):
         holder, _, name = entry.place.rpartition(".")
-        if not entry.about.in_file or holder != part:
+        if not entry.about.in_file or holder != part or entry.name in leave_out:
             continue
         meaning = entry.about.description
         if entry.about.only is not None:
