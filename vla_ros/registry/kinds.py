@@ -102,6 +102,7 @@ SIMULATORS: Registry[Any] = Registry(
     "simulators",
     "simulator",
     "A function of vla_ros.sim.SimRequest → vla_ros.sim.Robot.",
+    {"metaworld": "vla_ros.sim.metaworld:make_robot"},
 )
 MESSAGES: Registry[Any] = Registry(
     "messages", "message type", "A row that says how a message type is decoded and encoded.", is_value=True
