@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from vla_ros.cli.main import main
 from vla_ros.data_types import ConfigError
 from vla_ros.registry import (
     ACTION_HEAD_REGISTRY,
@@ -203,3 +204,16 @@ def test_an_unknown_kind_names_the_nearest():
     assert registry_of("backends") is BACKENDS
     with pytest.raises(ConfigError, match=r"'policys' is not a kind of part: .* Did you mean 'policies'\?"):
         registry_of("policys")
+
+
+def test_the_command_line_lists_a_kind_with_packages_and_places_and_checks_them(capsys, install):
+    install("wheels", "[vla_ros.poolings]\nwheel = wheels:Wheel\n", {"wheels": "raise RuntimeError('no licence')"})
+    assert main(["parts", "poolings"]) == 0
+    listed = capsys.readouterr().out
+    assert any("average" in line and "vla_ros.networks.pooling:AveragePool" in line for line in listed.splitlines())
+    assert any("wheel" in line and "wheels 1.0, wheels:Wheel" in line for line in listed.splitlines())
+    assert main(["parts", "poolings", "--check"]) == 1
+    assert "pooling 'wheel' of wheels 1.0 (wheels:Wheel) cannot be imported: RuntimeError: no licence." in (
+        capsys.readouterr().out
+    )
+    assert main(["parts", "pools"]) == 2

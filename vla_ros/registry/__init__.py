@@ -5,6 +5,7 @@ or registered in this process as in a dictionary: ``ENCODERS["my_encoder"] = MyE
 thing is imported when it is first asked for, so an absent optional package hurts only its users. No torch, no ROS.
 """
 
+from vla_ros.registry.installed import broken_packages
 from vla_ros.registry.kinds import (
     ACTION_HEAD_REGISTRY,
     BACKENDS,
@@ -72,6 +73,7 @@ __all__ = [
     "TakenNameError",
     "TextModelName",
     "UnknownNameError",
+    "broken_packages",
     "check_names",
     "check_provided",
     "foreign_parts",

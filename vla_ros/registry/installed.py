@@ -31,6 +31,11 @@ def installed() -> Installed:
     return _read(tuple(sys.path))
 
 
+def broken_packages() -> tuple[str, ...]:
+    """Return a sentence for each installed package whose entry points cannot be read."""
+    return tuple(installed().problems)
+
+
 @lru_cache(maxsize=4)
 def _read(path: tuple[str, ...]) -> Installed:
     found, seen = Installed(), {OWN.package}
