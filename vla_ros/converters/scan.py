@@ -140,6 +140,9 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, rec
         for message in opened.messages(reader.wanted, "file"):
             reader.take(message)
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
+        if episode.get("lost_messages"):
+            lost = str(episode["lost_messages"])[:20]
+            scan.notes.append(f"{bag}: its recorder lost {lost} messages, its disk was too slow")
     reader.finish()
     scan.sources = [source for source in sources if source.topic in scan.times]
     return scan
