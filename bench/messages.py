@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import InputSpec
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.message_types import serialize, typestore
-from vla_ros.ros_io.samples import make_example_message
+from vla_ros.messages.message_types import serialize, typestore
+from vla_ros.messages.samples import make_example_message
 
 IMAGE_SIZE = (480, 640)
 POINTS = 20_000

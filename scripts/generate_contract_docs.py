@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT))
 from vla_ros.contract import Section, parse_contract  # noqa: E402
 from vla_ros.contract import parse as parser  # noqa: E402
 from vla_ros.contract.parse_parts import COMMAND_QOS, LATCHED_QOS, SENSOR_QOS  # noqa: E402
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS  # noqa: E402
 
 TARGET = ROOT / "docs" / "contract.md"
 
@@ -35,6 +34,7 @@ converter and the replay read the same file, and its hash travels into every dat
 
 `required` as a default means that the field must be there. An unknown or misspelt field is an error, and so is a field
 that has no meaning for the type beside it. Topics are full names, as bags store them; launch remapping still applies.
+ROS types are listed in [message types](message_types.md).
 Numbers are finite. Streams of the same key are joined to one vector, in the order of the file.
 """
 
@@ -91,7 +91,11 @@ MEANINGS = {
     "inputs[].image": "Of an image, and only there.",
     "inputs[].points": "Of a point cloud or scan, and only there.",
     "inputs[].window": "Of an IMU, and only there: a policy sees the samples up to the tick, not the last one.",
-    "inputs[].joints": "Of a JointState: the joints, in the order in which the policy gets them.",
+    "inputs[].joints": (
+        "Of a JointState: the joints, in the order in which the policy gets them, or a mapping from the names that the "
+        "policy knows to those in the messages. Several drivers may share the topic: a message updates the joints that "
+        "it carries, and a joint that none carried within `max_age_s` is missing."
+    ),
     "inputs[].field": "Of a JointState: which of its arrays.",
     "inputs[].fields": "Of types with named numbers: which of them, as dotted paths. All of the type's own by default.",
     "inputs[].names": "What those numbers are called in the dataset; of a MultiArray, one name per element.",
@@ -225,7 +229,7 @@ COMPUTED_DEFAULTS = {
 }
 """Defaults that depend on something else."""
 
-ROS_TYPE = "ROS type, see below"
+ROS_TYPE = "[ROS type](message_types.md)"
 KINDS = {
     "inputs[].type": ROS_TYPE,
     "action.record.type": ROS_TYPE,
@@ -398,27 +402,7 @@ def render() -> str:
             row = rows[place]
             lines.append(f"| `{place.rpartition('.')[2]}` | {row.kind} | {row.default} | {MEANINGS[place]} |")
         parts.append("\n".join([*lines, ""]))
-    parts.append(types_table())
     return "\n".join(parts)
-
-
-def types_table() -> str:
-    """Return what each ROS type can be used for."""
-    lines = ["## ROS types", "", "| input | needs | numbers by default |", "|---|---|---|"]
-    needs = {
-        "text": "`alignment: {method: latch}`",
-        "image": "`image`",
-        "points": "`points`",
-        "window": "`window`",
-        "joints": "`joints`",
-        "array": "`names`",
-    }
-    for name, kind in INPUT_TYPES.items():
-        lines.append(f"| `{name}` | {needs.get(kind.form, '')} | {', '.join(kind.fields)} |")
-    for title, table in (("record", ACTION_SOURCES), ("sink", SINK_REPRESENTATIONS)):
-        lines += ["", f"| {title} | carries |", "|---|---|"]
-        lines += [f"| `{name}` | {', '.join(forms)} |" for name, forms in table.items()]
-    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -5,28 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-ROS = (
-    "ament_index_python",
-    "builtin_interfaces",
-    "diagnostic_msgs",
-    "geometry_msgs",
-    "launch",
-    "launch_ros",
-    "lifecycle_msgs",
-    "nav_msgs",
-    "rclpy",
-    "rosgraph_msgs",
-    "rosidl_runtime_py",
-    "rpyutils",
-    "sensor_msgs",
-    "std_msgs",
-    "std_srvs",
-    "tf2_msgs",
-    "trajectory_msgs",
-    "vla_ros_msgs",
+TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+ROS = tuple(
+    next(c for c in TOOLS["importlinter"]["contracts"] if c["name"].startswith("ROS stays"))["forbidden_modules"]
 )
+"""The one list of ROS packages."""
+
 BLOCK = """
 import importlib, importlib.abc, sys
 
@@ -48,10 +35,11 @@ WITHOUT_ROS_AND_TORCH = (
     "vla_ros.data_types",
     "vla_ros.contract",
     "vla_ros.resampling",
+    "vla_ros.messages",
     "vla_ros.datasets",
     "vla_ros.safety",
-    "vla_ros.ros_io",
-    "vla_ros.ros_io.bags",
+    "vla_ros.streams",
+    "vla_ros.bags",
     "vla_ros.converters",
     "vla_ros.cli.main",
 )
@@ -82,3 +70,7 @@ def test_bags_are_converted_without_ros_and_torch() -> None:
 def test_the_block_blocks() -> None:
     with pytest.raises(AssertionError, match="No module named 'yaml'"):
         import_without(("vla_ros.contract",), ("yaml",))
+
+
+def test_ruff_and_import_linter_ban_the_same_packages() -> None:
+    assert set(TOOLS["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]) == set(ROS)

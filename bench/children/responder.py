@@ -19,10 +19,10 @@ from bench.children.ended import ended_by_signal
 from bench.policy import make_checkpoint
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.encoders import message_class
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.messages.encoders import message_class
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.runtime.loading import blank_frame, set_torch_threads
 from vla_ros_msgs.msg import EndEffectorAction
 

@@ -23,9 +23,9 @@ from bench.messages import MessageTemplate
 from bench.plans import RobotPlan, RobotReport, read_json, write_json
 from vla_ros.contract import load_contract
 from vla_ros.data_types import NANOSECONDS, UserError
-from vla_ros.ros_io.encoders import message_class
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.qos import to_profile
+from vla_ros.messages.encoders import message_class
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.qos import to_profile
 from vla_ros_msgs.msg import EndEffectorAction, PolicyStatus
 
 PATIENCE_S = 100.0

@@ -21,13 +21,13 @@ from bench.children.ended import ended_by_signal
 from bench.plans import SubscriberPlan, SubscriberReport, read_json, write_json
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import Observation
+from vla_ros.messages.encoders import message_class
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy.session import PolicySession
-from vla_ros.ros_io.encoders import message_class
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.stamps import header_stamp_ns
 from vla_ros.runtime import PredictorSpec
 from vla_ros.safety import StopLatch
 

@@ -20,13 +20,13 @@ from bench.policy import ACTION_HORIZON, make_checkpoint
 from bench.results import CaseResult, Figure, Ratio, Target, result_dict, save_result, schema_problems
 from bench.statistics import extremes, interleaved, median, percentile, ratio, ratios
 from bench.table import print_table
+from vla_ros.bags import deserialize
 from vla_ros.contract import load_contract
 from vla_ros.data_types import tick_ns
-from vla_ros.ros_io import ObservationPipeline
-from vla_ros.ros_io.bags import deserialize
-from vla_ros.ros_io.stamps import header_stamp_ns
+from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.runtime.loading import blank_frame
+from vla_ros.streams import ObservationPipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 MS = 1_000_000

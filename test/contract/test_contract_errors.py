@@ -152,7 +152,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "no inputs": ([("inputs", []), ("action.limits", {})], "inputs must name at least one stream"),
     "unknown type": (
         [("inputs[0].type", "sensor_msgs/msg/Imag")],
-        "inputs[0].type 'sensor_msgs/msg/Imag' is not one of sensor_msgs/msg/Image, ",
+        "inputs[0].type 'sensor_msgs/msg/Imag' is not one of geometry_msgs/msg/PoseStamped, ",
     ),
     "key outside the vocabulary": (
         [("inputs[0].key", "front_camera")],
@@ -294,7 +294,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
         [("action.record.type", "geometry_msgs/msg/PoseStamped")],
         (
             "action.record.type geometry_msgs/msg/PoseStamped cannot carry a displacement action; these can: "
-            "vla_ros_msgs/msg/EndEffectorAction, std_msgs/msg/Float64MultiArray"
+            "std_msgs/msg/Float64MultiArray, vla_ros_msgs/msg/EndEffectorAction"
         ),
     ),
     "record without the gripper": (

@@ -17,8 +17,8 @@ from walkthrough import ROOT, follow
 from vla_ros.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.contract import load_contract
 from vla_ros.data_types import CheckpointError, ConfigError
-from vla_ros.ros_io.decoders import decode_input
-from vla_ros.ros_io.message_types import deserialize, serialize
+from vla_ros.messages.decoders import decode_input
+from vla_ros.messages.message_types import deserialize, serialize
 
 pytestmark = pytest.mark.slow
 

@@ -25,11 +25,11 @@ torch = pytest.importorskip("torch")
 from vla_ros.contract import load_contract  # noqa: E402
 from vla_ros.data_types import NANOSECONDS  # noqa: E402
 from vla_ros.evaluation.rollout_report import EpisodeTrace  # noqa: E402
+from vla_ros.messages.decoders import decode_action  # noqa: E402
 from vla_ros.rollouts.client import COMMAND_TYPE, RolloutClient  # noqa: E402
 from vla_ros.rollouts.in_process import make_driver, run_in_process  # noqa: E402
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup, node_command  # noqa: E402
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment  # noqa: E402
-from vla_ros.ros_io.decoders import decode_action  # noqa: E402
 from vla_ros.runtime import RuntimeOptions  # noqa: E402
 from vla_ros.sim import SimRequest, make_robot  # noqa: E402
 from vla_ros_msgs.msg import EndEffectorAction  # noqa: E402

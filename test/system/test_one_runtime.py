@@ -15,12 +15,12 @@ import pytest
 
 pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 
+from vla_ros.bags import BagMessage
 from vla_ros.checkpoint import load_checkpoint
 from vla_ros.contract import load_contract
 from vla_ros.evaluation.replay_run import EpisodeReplay
+from vla_ros.messages.message_types import deserialize
 from vla_ros.rollouts.in_process import START_NS, PolicyDriver, run_in_process
-from vla_ros.ros_io.bags import BagMessage
-from vla_ros.ros_io.message_types import deserialize
 from vla_ros.runtime import (
     EXECUTION_MODES,
     ControlOutput,

@@ -123,8 +123,8 @@ class ArmOverDds:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
-        from vla_ros.ros_io.encoders import message_class
-        from vla_ros.ros_io.qos import to_profile
+        from vla_ros.messages.encoders import message_class
+        from vla_ros.messages.qos import to_profile
 
         self._context = rclpy.Context()
         rclpy.init(context=self._context)

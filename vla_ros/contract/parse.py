@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from vla_ros.contract.measurement import check_measured, measured_sources
 from vla_ros.contract.parse_action import parse_action
+from vla_ros.contract.parse_joint_names import parse_joint_names
 from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignment, parse_qos, text, topic
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
@@ -25,7 +26,7 @@ from vla_ros.contract.schema import (
     RobotContract,
     WindowSpec,
 )
-from vla_ros.contract.types import INPUT_TYPES, InputType
+from vla_ros.contract.types import INPUT_TYPES, MessageType
 from vla_ros.data_types import ContractError, nearest_name
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -99,7 +100,7 @@ def _input(at: Section) -> InputSpec:
     window = _window(at.section("window")) if kind.form == "window" else None
     if latched and (points or window):
         raise at.fail("alignment.method", f"'latch' is for goals: text, images and vectors, not for {type_name}")
-    names, fields = ((), ()) if not numeric and not window else _selection(at, kind)
+    names, fields, ros_names = ((), (), ()) if not numeric and not window else _selection(at, kind)
     longest: Any = NEVER_TOO_OLD_S if latched else None
     spec = InputSpec(
         key=key,
@@ -120,6 +121,7 @@ def _input(at: Section) -> InputSpec:
         on_new_goal=_on_new_goal(at, image=kind.form == "image") if latched else "keep",
         camera=camera,
         default=at.scalar("default", str, "") if kind.form == "text" else "",
+        ros_names=ros_names,
     )
     at.finish()
     if spec.frame is not None and not kind.has_header:
@@ -151,12 +153,13 @@ def _says_what_to_do(spec: InputSpec) -> bool:
     return spec.key == INSTRUCTION or (spec.is_latched and bool(spec.camera))
 
 
-def _selection(at: Section, kind: InputType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names and message fields of the numbers of a vector or window."""
+def _selection(at: Section, kind: MessageType) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return names and message fields of the numbers of a vector or window, and other names in the messages."""
     chosen_by = "joints" if kind.form == "joints" else "names"
     fields: tuple[str, ...]
+    ros_names: tuple[str, ...] = ()
     if kind.form == "joints":
-        names = at.items("joints", str)
+        names, ros_names = parse_joint_names(at, "joints")
         fields = (at.scalar("field", str, "position", choices=("position", "velocity", "effort")),)
     elif kind.form == "array":
         names, fields = at.items("names", str), ()
@@ -167,7 +170,7 @@ def _selection(at: Section, kind: InputType) -> tuple[tuple[str, ...], tuple[str
         raise at.fail("fields" if kind.form in ("fields", "window") else chosen_by, "must not be empty")
     if len(set(names)) != len(names):
         raise at.fail(chosen_by, f"repeats a name: {', '.join(names)}")
-    return names, fields
+    return names, fields, ros_names
 
 
 def _image(at: Section) -> ImageSpec:
@@ -179,7 +182,7 @@ def _image(at: Section) -> ImageSpec:
     return spec
 
 
-def _points(at: Section, kind: InputType) -> PointsSpec:
+def _points(at: Section, kind: MessageType) -> PointsSpec:
     spec = PointsSpec(
         at.scalar("count", int, minimum=1),
         at.items("fields", str, kind.fields, choices=kind.all_fields or None),

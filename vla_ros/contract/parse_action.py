@@ -13,7 +13,7 @@ from vla_ros.contract.schema import (
     Representation,
     SinkSpec,
 )
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
+from vla_ros.contract.types import ACTION_SOURCES, SINK_REPRESENTATIONS, has_header
 from vla_ros.data_types import nearest_name
 
 _WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
@@ -110,7 +110,7 @@ def _record(at: Section, representation: str, gripper: GripperSpec | None) -> Re
         topic(at),
         type_name,
         parse_qos(at, COMMAND_QOS),
-        parse_alignment(at, numeric=True, has_header=type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header),
+        parse_alignment(at, numeric=True, has_header=has_header(type_name)),
         at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
     )
     at.finish()

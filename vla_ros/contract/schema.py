@@ -113,6 +113,7 @@ class InputSpec:
             the new value, or ``zero`` motion at once.
         camera: Of a latched image: key of the camera that it is an image of.
         default: Of an instruction: what holds until the first one is received.
+        ros_names: Of a JointState: what the messages call the joints; empty where they are called as in `names`.
     """
 
     key: str
@@ -133,6 +134,7 @@ class InputSpec:
     on_new_goal: OnNewGoal = "keep"
     camera: str = ""
     default: str = ""
+    ros_names: tuple[str, ...] = ()
 
     @property
     def is_latched(self) -> bool:
@@ -184,13 +186,20 @@ class GripperSpec:
 
 @dataclass(frozen=True)
 class RecordSpec:
-    """Where the recorder and the converter read the action that a demonstrator took."""
+    """Where the recorder and the converter read the action, or a part of the action, that a demonstrator took.
+
+    Attributes:
+        topic: ROS topic.
+        type: ROS type.
+        names: The action's names that it gives; empty for all of them.
+    """
 
     topic: str
     type: str
     qos: QosSpec
     alignment: AlignmentSpec
     max_age_s: float
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,75 +1,217 @@
-"""Which ROS types a contract may name, and what each of them can carry. Names only; no ROS here."""
+"""What each ROS message type can be in a contract: one row per type, found by name. No ROS and no decoder here.
 
+The rows of this package stand in ``vla_ros/messages/types``, one module per ROS package. A contract cannot
+import them: they are loaded when the first one is asked for. Another package adds its own by an entry point of
+``vla_ros.messages`` that has the type's name, or in the process with `register_message`.
+"""
+
+import logging
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Generic, Literal, TypeVar
+
+from vla_ros.data_types import ConfigError
+from vla_ros.registry import MESSAGES, Entry
+
+Form = Literal["image", "points", "window", "joints", "fields", "array", "text", "transform"]
+
+CARTESIAN = ("displacement", "twist", "pose")
+"""Representations of an end effector's motion."""
+
+ROWS = "vla_ros.messages.types"
+"""Package whose modules hold the rows, each a tuple ``ROWS``."""
 
 
 @dataclass(frozen=True)
-class InputType:
-    """What a message type offers.
+class AsInput:
+    """A message type as an input.
 
     Attributes:
-        form: Decides which form section the contract needs and which decoder reads it.
+        form: Decides which form section the contract needs.
+        decode: (InputSpec, message, place) → the value, as `vla_ros.messages.decode_input`; raises DecodeError.
+        sample: (InputSpec, stamp_ns, numpy Generator) → an example as a rosbags message.
         all_fields: Fields that may be selected, as dotted paths; empty where the form decides.
-        fields: The fields selected when the contract names none.
-        has_header: Whether the message carries a std_msgs/Header as its first field.
+        fields: Those selected when the contract names none.
     """
 
-    form: Literal["image", "points", "window", "joints", "fields", "array", "text"]
+    form: Form
+    decode: Callable[[Any, Any, str], Any]
+    sample: Callable[[Any, int, Any], Any]
     all_fields: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AsRecord:
+    """A message type as (a part of) a recorded action.
+
+    Attributes:
+        representations: Those that it can carry.
+        decode: (ActionSpec, RecordSpec, message, place) → float64, one number per name of the part; raises DecodeError.
+        sample: (ActionSpec, RecordSpec, stamp_ns, period_ns, numpy Generator) → an example as a rosbags message.
+        carries: Which names of the action a message gives: ``motion`` all but a gripper, ``all`` of them, or ``any``
+            that the part names.
+    """
+
+    representations: tuple[str, ...]
+    decode: Callable[[Any, Any, Any, str], Any]
+    sample: Callable[[Any, Any, int, int, Any], Any]
+    carries: Literal["motion", "all", "any"] = "motion"
+
+
+@dataclass(frozen=True)
+class AsSink:
+    """A message type as a command topic.
+
+    Attributes:
+        representations: Those that it can carry.
+        encode: (SinkSpec, RobotContract, Command, or the ActionChunk where `whole_chunk`) → the rclpy message.
+        carries: As of `AsRecord`.
+        whole_chunk: Whether it is published once per prediction, with every step.
+        is_telemetry: Whether it moves nothing by itself: a dry run publishes it too, and no number of the action counts
+            as sent by it.
+        needs_rotation: Whether it commands an orientation, so that an action without one cannot be sent by it.
+    """
+
+    representations: tuple[str, ...]
+    encode: Callable[[Any, Any, Any], Any]
+    carries: Literal["motion", "all", "any"] = "motion"
+    whole_chunk: bool = False
+    is_telemetry: bool = False
+    needs_rotation: bool = False
+
+
+@dataclass(frozen=True)
+class MessageType:
+    """One ROS type.
+
+    Attributes:
+        name: ROS type, ``pkg/msg/Type``.
+        meaning: What it is read as or sent for, one sentence for the documentation.
+        has_header: Whether a std_msgs/Header is its first field.
+        as_input, as_record, as_sink: What it can be; None where it cannot.
+    """
+
+    name: str
+    meaning: str
     has_header: bool = True
+    as_input: AsInput | None = None
+    as_record: AsRecord | None = None
+    as_sink: AsSink | None = None
+
+    @property
+    def form(self) -> Form:
+        """Form as an input."""
+        return self._input.form
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields selected by default as an input."""
+        return self._input.fields
+
+    @property
+    def all_fields(self) -> tuple[str, ...]:
+        """Fields that may be selected as an input."""
+        return self._input.all_fields
+
+    @property
+    def _input(self) -> AsInput:
+        if self.as_input is None:
+            raise ValueError(f"{self.name} is no input")
+        return self.as_input
 
 
-def _xyz(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{axis}" for axis in "xyz")
+_types: dict[str, MessageType] = {}
+_LOG = logging.getLogger(__name__)
 
 
-def _xyzw(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{axis}" for axis in "xyzw")
+def register_message(row: MessageType) -> None:
+    """Make a message type known to contracts, nodes and converters.
+
+    Raises:
+        ConfigError: Another row has its name; names both owners.
+    """
+    MESSAGES.register(row.name, row, _module_of(row))
+    _types[row.name] = row
 
 
-_POSE = _xyz("pose.position") + _xyzw("pose.orientation")
-_TWIST = _xyz("twist.linear") + _xyz("twist.angular")
-_WRENCH = _xyz("wrench.force") + _xyz("wrench.torque")
-_ODOMETRY = tuple(f"{outer}.{name}" for outer, names in (("pose", _POSE), ("twist", _TWIST)) for name in names)
-_IMU = _xyz("angular_velocity") + _xyz("linear_acceleration")
+def message_types() -> Mapping[str, MessageType]:
+    """Return every known type by its name."""
+    _load()
+    return _types
 
-INPUT_TYPES: dict[str, InputType] = {
-    "sensor_msgs/msg/Image": InputType("image"),
-    "sensor_msgs/msg/CompressedImage": InputType("image"),
-    "sensor_msgs/msg/JointState": InputType("joints"),
-    "sensor_msgs/msg/Imu": InputType("window", _IMU + _xyzw("orientation"), _IMU),
-    "sensor_msgs/msg/PointCloud2": InputType("points", fields=("x", "y", "z")),
-    "sensor_msgs/msg/LaserScan": InputType("points", ("x", "y", "z", "range", "angle", "intensity"), ("x", "y")),
-    "sensor_msgs/msg/Range": InputType("fields", ("range",), ("range",)),
-    "geometry_msgs/msg/PoseStamped": InputType("fields", _POSE, _POSE),
-    "geometry_msgs/msg/TwistStamped": InputType("fields", _TWIST, _TWIST),
-    "geometry_msgs/msg/WrenchStamped": InputType("fields", _WRENCH, _WRENCH),
-    "nav_msgs/msg/Odometry": InputType("fields", _ODOMETRY, _ODOMETRY),
-    "std_msgs/msg/Float32MultiArray": InputType("array", has_header=False),
-    "std_msgs/msg/Float64MultiArray": InputType("array", has_header=False),
-    "std_msgs/msg/String": InputType("text", has_header=False),
-}
+
+def has_header(type_name: str) -> bool:
+    """Whether messages of a type carry a stamp; types that are not known are taken to."""
+    row = message_types().get(type_name)
+    return row is None or row.has_header
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    for module in pkgutil.iter_modules(import_module(ROWS).__path__):
+        for row in import_module(f"{ROWS}.{module.name}").ROWS:
+            register_message(row)
+    for name in MESSAGES:
+        entry = MESSAGES.entry(name)  # a type that two packages claim is an error for everybody
+        if name not in _types:
+            _adopt(entry)
+
+
+def _adopt(entry: Entry) -> None:
+    """Take up a row of another package; one that is broken is logged, and its type stays unknown."""
+    try:
+        row: MessageType = MESSAGES.load(entry)
+    except ConfigError as reason:
+        _LOG.warning("%s", reason)
+        return
+    if row.name == entry.name:
+        _types[row.name] = row
+    else:
+        _LOG.warning("message type '%s' of %s (%s) is a row of %s", entry.name, entry.owner, entry.place, row.name)
+
+
+def _module_of(row: MessageType) -> str:
+    """Return the module that wrote a row, by one of its functions."""
+    functions = [part.decode for part in (row.as_input, row.as_record) if part is not None]
+    functions += [row.as_sink.encode] if row.as_sink is not None else []
+    return functions[0].__module__ if functions else __name__
+
+
+Value = TypeVar("Value")
+
+
+class _View(Mapping[str, Value], Generic[Value]):
+    """The rows that can be one thing, by name."""
+
+    def __init__(self, choose: Callable[[MessageType], Value | None]) -> None:
+        self._choose = choose
+
+    def __getitem__(self, name: str) -> Value:
+        value = self._choose(message_types()[name])
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, row in message_types().items() if self._choose(row) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+INPUT_TYPES: Mapping[str, MessageType] = _View(lambda row: row if row.as_input else None)
 """Types of input streams."""
 
-_CARTESIAN = ("displacement", "twist", "pose")
-
-SINK_REPRESENTATIONS: dict[str, tuple[str, ...]] = {
-    "vla_ros_msgs/msg/EndEffectorAction": _CARTESIAN,
-    "vla_ros_msgs/msg/ActionChunk": (*_CARTESIAN, "joint_position"),
-    "geometry_msgs/msg/TwistStamped": ("displacement", "twist"),
-    "geometry_msgs/msg/PoseStamped": ("pose",),
-    "trajectory_msgs/msg/JointTrajectory": ("joint_position",),
-    "std_msgs/msg/Float64MultiArray": (*_CARTESIAN, "joint_position"),
-}
+SINK_REPRESENTATIONS: Mapping[str, tuple[str, ...]] = _View(
+    lambda row: row.as_sink.representations if row.as_sink else None
+)
 """Types of command topics, and the action representations that each can carry."""
 
-ACTION_SOURCES: dict[str, tuple[str, ...]] = {
-    "vla_ros_msgs/msg/EndEffectorAction": _CARTESIAN,
-    "geometry_msgs/msg/TwistStamped": ("twist",),
-    "geometry_msgs/msg/PoseStamped": ("pose",),
-    "sensor_msgs/msg/JointState": ("joint_position",),
-    "std_msgs/msg/Float64MultiArray": (*_CARTESIAN, "joint_position"),
-}
+ACTION_SOURCES: Mapping[str, tuple[str, ...]] = _View(
+    lambda row: row.as_record.representations if row.as_record else None
+)
 """Types that a recorded action may be read from, and the representations that each can carry."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk
 from vla_ros.data_types.rotations import from_quaternion, inverse, multiply, to_quaternion
-from vla_ros.ros_io import MissingInput
+from vla_ros.streams import MissingInput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,10 +21,10 @@ from rosgraph_msgs.msg import Clock
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ContractError, UserError
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
+from vla_ros.messages.decoders import decode_action, decode_input
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.rclpy_deserialize import deserialize
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup
-from vla_ros.ros_io.decoders import decode_action, decode_input
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.rclpy_deserialize import deserialize
 from vla_ros_msgs.msg import ActionChunk, EndEffectorAction, EpisodeStatus, PolicyStatus
 from vla_ros_msgs.srv import ResetEpisode
 
@@ -166,7 +166,7 @@ class RolloutClient:
 
     def _subscribe_images(self, trace: EpisodeTrace | None) -> None:
         """Subscribe to the cameras only while they are recorded: an unused image costs both ends its transport."""
-        from vla_ros.ros_io.encoders import message_class
+        from vla_ros.messages.encoders import message_class
 
         for subscription in self._image_subscriptions:
             self._node.destroy_subscription(subscription)

@@ -12,7 +12,7 @@ from vla_ros.checkpoint import load_checkpoint
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, Command, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
-from vla_ros.ros_io.message_types import deserialize, serialize
+from vla_ros.messages.message_types import deserialize, serialize
 from vla_ros.runtime import Clock, ManualClock, PolicyRuntime, Predictor, RuntimeOptions, TorchPredictor
 from vla_ros.sim.robot import Decide, Robot, check_period
 

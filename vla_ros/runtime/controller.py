@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vla_ros.data_types import ActionChunk, Command
-from vla_ros.ros_io import MissingInput
 from vla_ros.runtime.chunk_executor import ChunkExecutor, Execution, ExecutionStatus
 from vla_ros.safety import DROPPING, REASONS, Measured, SafetyFilter
 from vla_ros.safety.reasons import FOLLOWING_ERROR
+from vla_ros.streams import MissingInput
 
 
 class ControlState(Enum):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from vla_ros.contract import RobotContract, measured_sources
 from vla_ros.data_types import Array, DecodeError
-from vla_ros.ros_io import ObservationPipeline
 from vla_ros.safety import Measured, measurement_from
+from vla_ros.streams import ObservationPipeline
 
 
 class MeasuredRobot:

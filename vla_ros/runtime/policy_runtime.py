@@ -15,8 +15,7 @@ import numpy as np
 
 from vla_ros.contract import INSTRUCTION, InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Array, ConfigError, DecodeError, ObservationError, UserError
-from vla_ros.ros_io import Deserialize, MissingInput, ObservationPipeline
-from vla_ros.ros_io.decoders import MAX_TEXT
+from vla_ros.messages.types.std_msgs import MAX_TEXT
 from vla_ros.runtime.chunk_executor import ChunkExecutor, chunk_problem
 from vla_ros.runtime.clock import Clock
 from vla_ros.runtime.controller import Controller, ControlOutput, Situation
@@ -26,6 +25,7 @@ from vla_ros.runtime.observer import Observer, TickResult
 from vla_ros.runtime.policy_runner import PolicyRunner
 from vla_ros.runtime.predictor import Predictor
 from vla_ros.safety import SafetyFilter, StopLatch
+from vla_ros.streams import Deserialize, MissingInput, ObservationPipeline
 
 _NEVER = -1
 
@@ -306,11 +306,13 @@ class PolicyRuntime:
                 question = self.runner.question()
             except ObservationError:
                 return None  # an episode began between observing and this
-            epoch, asked_ns = self._epoch, time.monotonic_ns()
+            epoch, asked_ns, predictor = self._epoch, time.monotonic_ns(), self.runner.predictor
             self._asked_ns = asked_ns
         try:
             chunk = self.runner.answer(question)
         except UserError as reason:
+            if self.runner.predictor is not predictor:
+                return None  # exchanged meanwhile, and its process ended
             self.runner.reset()  # what the policy remembers may be gone or half made
             return Decision(observed, None, f"The policy decides nothing: {reason}", epoch)
         finally:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.message_types import typestore
+from vla_ros.messages.message_types import typestore
 
 
 class MessageMaker(Protocol):
@@ -22,7 +22,7 @@ class MessageMaker(Protocol):
 
 
 class RosbagsMaker:
-    """Makes messages without ROS, for `vla_ros.ros_io.message_types.serialize`."""
+    """Makes messages without ROS, for `vla_ros.messages.message_types.serialize`."""
 
     def new(self, type_name: str, **fields: Any) -> Any:
         """Return a rosbags message."""

@@ -22,12 +22,12 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from vla_ros.data_types import CheckpointError, UserError
+from vla_ros.messages.executor import make_executor, spin_until
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import declare_parameters
 from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy.session import PolicySession
 from vla_ros.nodes.policy.status import diagnostics, policy_status
-from vla_ros.ros_io.executor import make_executor, spin_until
 from vla_ros.runtime.loading import LoadCheckpoint, LoadedPolicy, load_policy
 from vla_ros.safety import StopLatch
 from vla_ros_msgs.msg import PolicyStatus

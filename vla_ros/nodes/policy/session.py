@@ -11,18 +11,18 @@ from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 
 from vla_ros.contract import INSTRUCTION, SinkSpec
 from vla_ros.data_types import NANOSECONDS, UserError
-from vla_ros.nodes.common.parameters import Value
-from vla_ros.nodes.policy.node_clock import NodeClock
-from vla_ros.ros_io.encoders import (
-    CHUNK_SINKS,
-    TELEMETRY_SINKS,
+from vla_ros.messages.encoders import (
+    carries_chunks,
     check_sinks,
     encode_chunk,
     encode_command,
+    is_telemetry,
     message_class,
 )
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.rclpy_deserialize import deserialize
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.rclpy_deserialize import deserialize
+from vla_ros.nodes.common.parameters import Value
+from vla_ros.nodes.policy.node_clock import NodeClock
 from vla_ros.runtime import ControlOutput, PolicyRuntime, RuntimeOptions, RuntimeThreads
 from vla_ros.runtime.loading import LoadedPolicy
 from vla_ros.safety import StopLatch
@@ -192,8 +192,8 @@ class PolicySession:
         """Encode everything first, then publish it all; in a dry run only what moves nothing."""
         ready = []
         for sink, publisher in self._publishers:
-            if sink.type in CHUNK_SINKS:
-                if output.chunk is not None and (output.moves or sink.type in TELEMETRY_SINKS):
+            if carries_chunks(sink.type):
+                if output.chunk is not None and (output.moves or is_telemetry(sink.type)):
                     ready.append((publisher, encode_chunk(sink, self.contract, output.chunk)))
             elif output.command is not None:
                 ready.append((publisher, encode_command(sink, self.contract, output.command)))

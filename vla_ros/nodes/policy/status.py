@@ -66,6 +66,7 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
             "decode_errors": stream.decode_errors,
             "unstamped": stream.unstamped,
             "overflows": stream.overflows,
+            **{f"age_s of {name}": f"{age_s:.3f}" for name, age_s in stream.parts},
         }
         level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.WARN if text else DiagnosticStatus.OK
         entries.append(_entry(level, f"{name}: {stream.topic}", text or "ok", values))

@@ -19,16 +19,16 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from vla_ros.bags.episode_recorder import EpisodeRecorder, RecordedTopic
 from vla_ros.contract import QosSpec, RobotContract, load_contract
-from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, UserError
+from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.message_types import typestore
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.rclpy_deserialize import deserialize, message_class
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
-from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
-from vla_ros.ros_io.executor import make_executor, spin_until
-from vla_ros.ros_io.message_types import typestore
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.rclpy_deserialize import deserialize, message_class
 from vla_ros_msgs.srv import StartEpisode, StopEpisode
 
 STATUS_TYPE = "vla_ros_msgs/msg/EpisodeStatus"
@@ -54,11 +54,11 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
     """Return what is recorded of a robot: its inputs, the demonstrated action, the commands, clock, words, status."""
     action, local = contract.action, QosSpec("reliable", "transient_local", 1)
     topics = [
-        *(RecordedTopic(s.topic, s.type, s.qos, INPUT_TYPES[s.type].has_header, watched=True) for s in contract.inputs),
+        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type), watched=True) for s in contract.inputs),
         RecordedTopic(
-            action.record.topic, action.record.type, action.record.qos, _has_header(action.record.type), watched=True
+            action.record.topic, action.record.type, action.record.qos, has_header(action.record.type), watched=True
         ),
-        *(RecordedTopic(s.topic, s.type, s.qos, _has_header(s.type)) for s in action.sinks),
+        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type)) for s in action.sinks),
         RecordedTopic("/clock", "rosgraph_msgs/msg/Clock", QosSpec("best_effort")),
         RecordedTopic(contract.instruction.topic, "std_msgs/msg/String", local, stamped=False, latched=True),
     ]
@@ -70,10 +70,6 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
     if episode_status_topic:
         topics.append(RecordedTopic(episode_status_topic, STATUS_TYPE, QosSpec("reliable", depth=10)))
     return tuple({topic.name: topic for topic in reversed(topics)}.values())[::-1]  # the first of each name
-
-
-def _has_header(type_name: str) -> bool:
-    return type_name not in INPUT_TYPES or INPUT_TYPES[type_name].has_header
 
 
 class BagRecorderNode(Node):

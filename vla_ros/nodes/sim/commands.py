@@ -15,7 +15,7 @@ from rclpy.node import Node
 
 from vla_ros.contract import RobotContract, SinkSpec
 from vla_ros.data_types import NANOSECONDS, ConfigError
-from vla_ros.ros_io.qos import to_profile
+from vla_ros.messages.qos import to_profile
 from vla_ros.sim.commands import CommandBuffer, MotionCommand
 from vla_ros.sim.metaworld_robot import GRIPPER_CLOSED, GRIPPER_OPEN
 from vla_ros_msgs.msg import EndEffectorAction

@@ -20,11 +20,11 @@ from std_msgs.msg import Float64MultiArray
 
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import NANOSECONDS, ConfigError
+from vla_ros.messages.qos import to_profile
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros.nodes.common.process import run_node
 from vla_ros.nodes.sim.publishers import time_message
 from vla_ros.nodes.sim.sim_robot_node import config_path
-from vla_ros.ros_io.qos import to_profile
 from vla_ros.sim.expert import Demonstrator, ExpertAction
 from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
 

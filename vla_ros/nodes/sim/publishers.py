@@ -15,8 +15,8 @@ from rclpy.node import Node
 
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ConfigError
-from vla_ros.ros_io.qos import to_profile
-from vla_ros.ros_io.rclpy_deserialize import message_class
+from vla_ros.messages.qos import to_profile
+from vla_ros.messages.rclpy_deserialize import message_class
 from vla_ros.sim.config import SimConfig
 from vla_ros.sim.messages import Encode, SensorMessages
 from vla_ros.sim.metaworld_robot import MetaWorldRobot
