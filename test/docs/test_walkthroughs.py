@@ -124,9 +124,10 @@ def test_an_equal_seed_gives_an_equal_episode_of_push_t(pusht: Path) -> None:
 
 def test_push_t_succeeds_where_the_block_lies_on_its_outline(pusht: Path) -> None:
     robot = make_pusht(pusht)
-    goal = robot._environment.goal_pose
-    robot._environment.reset(options={"reset_to_state": [50.0, 50.0, *goal]})
-    robot.command(np.array([0.05, 0.05]), 100_000_000)
+    x, y, angle = map(float, robot._environment.goal_pose)
+    block = robot._environment.block
+    block.angle, block.position = angle, (x, y)  # in this order: an angle turns the block about its centre of mass
+    robot.command(None, 100_000_000)
     robot.step()
     assert robot.success
     robot.reset(0)
