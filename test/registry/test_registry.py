@@ -83,6 +83,15 @@ def test_registering_the_same_thing_again_changes_nothing(shapes):
     assert len(shapes) == 2
 
 
+def test_a_definition_that_is_run_again_as_in_a_notebook_replaces_its_older_self(shapes):
+    cell = "class Ring: pass\nshapes['ring'] = Ring"
+    first, second = ({"__name__": "__main__", "shapes": shapes} for _ in range(2))
+    exec(cell, first)  # noqa: S102
+    exec(cell, second)  # noqa: S102
+    assert shapes["ring"] is second["Ring"]
+    assert shapes["ring"] is not first["Ring"]
+
+
 def test_a_taken_name_is_an_error_that_names_both_owners(shapes):
     with pytest.raises(TakenNameError, match=r"'square' cannot be .*circle.* exists already, as math:sqrt of vla_ros"):
         shapes["square"] = circle

@@ -105,9 +105,13 @@ SIMULATORS: Registry[Any] = Registry(
     {"metaworld": "vla_ros.sim.metaworld:make_robot"},
 )
 MESSAGES: Registry[Any] = Registry(
-    "messages", "message type", "A row that says how a message type is decoded and encoded.", is_value=True
+    "messages",
+    "message type",
+    "A vla_ros.contract.types.MessageType under its own name: what it can be as an input, a record and a sink.",
+    base="vla_ros.contract.types:MessageType",
+    is_value=True,
 )
-SINKS: Registry[Any] = Registry("sinks", "sink type", "A row that says how a command becomes a message.", is_value=True)
+"""Those of this package are found in `vla_ros.messages.types` when a contract first asks for one."""
 
 KINDS: dict[str, Registry[Any]] = {
     registry.kind: registry
@@ -125,7 +129,6 @@ KINDS: dict[str, Registry[Any]] = {
         BACKENDS,
         SIMULATORS,
         MESSAGES,
-        SINKS,
     )
 }
 """Kind → its registry."""
