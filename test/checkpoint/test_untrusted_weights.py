@@ -272,13 +272,17 @@ def test_tables_beside_the_weights_are_bounded_too(own):
     assert made.largest < 2**20
 
 
-def test_an_architecture_that_never_ends_to_build_itself_is_stopped(own):
+def test_an_architecture_that_never_ends_to_build_itself_is_stopped_and_torch_is_as_before(own, monkeypatch):
     def endless(policy):
         while True:
             torch.nn.Linear(1, 1)
 
-    with pytest.raises(CheckpointError, match=r"config.yaml: .*far more parts than the file of weights"):
-        load_checkpoint(own(lambda _: None, endless))
+    folder = own(lambda _: None, endless)
+    for spare in range(2000, 2020):  # whichever call is the last one
+        monkeypatch.setattr("vla_ros.checkpoint.weights.SPARE_CALLS", spare)
+        with pytest.raises(CheckpointError, match=r"config.yaml: .*far more parts than the file of weights"):
+            load_checkpoint(folder)
+        assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vla_ros.contract import RobotContract, load_contract
-from vla_ros.converters import convert_bags
+from vla_ros.converters import convert_bags, own_contract
 from vla_ros.data_types import DatasetError, first_tick_at_or_after, tick_ns
 from vla_ros.datasets import EpisodeDataset
 from vla_ros.ros_io.bags import BagWriter, deserialize, read_messages, serialize, typestore
@@ -291,11 +291,27 @@ def test_contract_and_report_travel_with_the_dataset(tmp_path: Path, contract: R
         dataset.contract()
 
 
-def test_a_bag_of_another_contract_is_refused(tmp_path: Path, contract: RobotContract, convert: Any) -> None:
-    bag = write_bag(tmp_path / "bag", schedule())
-    (bag / "contract.yaml").write_text(CONTRACT.replace("joints: [a, b]", "joints: [b, a]"), encoding="utf-8")
-    with pytest.raises(DatasetError, match=f"recorded under contract .*{contract.hash}"):
-        convert(bag)
+def test_a_bag_converts_under_any_contract_whose_topics_it_holds_and_that_is_said(
+    tmp_path: Path, contract: RobotContract, convert: Any
+) -> None:
+    bag = write_bag(tmp_path / "bag", schedule(), {"contract_hash": "0123456789abcdef"})
+    report = json.loads((convert(bag).root / "meta/conversion_report.json").read_text())
+    assert "recorded under contract 0123456789abcdef" in report["notes"][0]
+    assert contract.hash in report["notes"][0]
+
+
+def test_without_a_contract_given_bags_convert_under_their_own(tmp_path: Path, contract: RobotContract) -> None:
+    bags = [write_bag(tmp_path / f"bag{i}", schedule()) for i in range(2)]
+    with pytest.raises(
+        DatasetError, match=r"no contract\.yaml lies beside its messages; give the robot's with --contract"
+    ):
+        own_contract(bags)
+    for bag in bags:
+        shutil.copy(contract.source, bag / "contract.yaml")
+    assert own_contract(bags) == contract
+    (bags[1] / "contract.yaml").write_text(CONTRACT.replace("joints: [a, b]", "joints: [b, a]"), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"bag1/contract\.yaml: differs from .*bag0/contract\.yaml"):
+        own_contract(bags)
 
 
 def test_appending_needs_the_same_contract(tmp_path: Path, contract: RobotContract, convert: Any) -> None:

@@ -27,11 +27,6 @@ CONVOLUTIONS = 21 * 21 * 32 * 3 * 8 * 8 + 11 * 11 * (64 * 32 * 4 * 4 + 2 * 64 * 
 """Multiply-adds of the small CNN on 84×84 pixels."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def sawyer() -> RobotContract:
     return load_contract(resource_path("config/robots/metaworld_sawyer.yaml"))

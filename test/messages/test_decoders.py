@@ -36,9 +36,7 @@ def test_an_instruction_decodes_to_its_text_from_bag_and_live(make_contract: Any
     for decoded in (message, deserialize(raw, TEXT), rclpy_deserialize.deserialize(raw, TEXT)):
         value = decode_input(spec, decoded)
         assert (value.shape, str(value)) == ((), message.data)
-    with pytest.raises(
-        DecodeError, match=r"/instruction \(task\): an instruction has at most 4096 characters, got 5000"
-    ):
+    with pytest.raises(DecodeError, match=r"/instruction \(task\): an instruction has at most 4096 characters"):
         decode_input(spec, SimpleNamespace(data="x" * 5000))
 
 
@@ -113,6 +111,14 @@ def test_numbers_that_float32_cannot_hold_are_refused(bad: float, type_name: str
         setattr(place, last, bad)
     with pytest.raises(DecodeError, match="not a finite number in float32"):
         decode_input(spec, message)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_refused_as_any_other(make_contract: Any) -> None:
+    spec = make_contract("std_msgs/msg/Float32MultiArray").inputs[0]
+    data = np.array([0x7F800001, 0], np.uint32).view(np.float32)
+    with pytest.raises(DecodeError, match="'p' is nan, not a finite number in float32"):
+        decode_input(spec, SimpleNamespace(data=data))
 
 
 def test_a_joint_named_twice_is_refused(make_contract: Any) -> None:

@@ -18,7 +18,7 @@ from vla_ros.contract import RobotContract
 from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES
 from vla_ros.data_types import DecodeError
 from vla_ros.messages import decode_action, decode_input
-from vla_ros.messages.message_types import deserialize, serialize
+from vla_ros.messages.message_types import deserialize, serialize, typestore
 from vla_ros.messages.samples import make_example_action, make_example_message
 from vla_ros.streams import ObservationPipeline
 
@@ -26,6 +26,7 @@ MUTATIONS = int(os.environ.get("VLA_ROS_FUZZ", "400"))
 STAMP_NS = 1_000_000_000
 MAX_GROWTH_MB = 64
 ARRAY = "std_msgs/msg/Float64MultiArray"
+TEXT = "std_msgs/msg/String"
 INTEGERS = (0, 1, 2, 7, 255, 65_535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 FLOATS = (float("nan"), float("inf"), -float("inf"), 1e39, -1e308, 5e-324, -0.0)
 JOINT_ACTION = {
@@ -221,3 +222,20 @@ def test_a_damaged_message_is_at_most_a_missing_input(type_name: str, make_contr
             assert str(item).isprintable()
         pipeline.clear()
     assert 0 < frames < MUTATIONS // 2
+
+
+def test_a_damaged_instruction_leaves_the_one_before(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(), deserialize, keys=["task"])
+    raw = serialize(typestore().types[TEXT]("push the puck"), TEXT)
+    rng = Random(0)
+    reasons: list[str] = []
+    for number in range(MUTATIONS):
+        pipeline.push(0, raw, STAMP_NS)
+        try:
+            pipeline.push(0, damaged(raw, rng), STAMP_NS + number)
+        except DecodeError as reason:
+            reasons.append(str(reason))
+            assert pipeline.latched("task").newest == "push the puck"
+        assert pipeline.latched("task").newest is not None
+    assert 0 < len(reasons) < MUTATIONS
+    assert all(reason.startswith(f"{pipeline.specs[0].topic} (task): ") for reason in reasons)

@@ -14,7 +14,6 @@ OPTIONS = {"n_tokens": 8, "hidden_dim": 64, "weights": "sigmoid"}
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -20,7 +20,6 @@ SIZES = AttentionOptions(depth=3, n_heads=4, n_kv_heads=1, head_dim=8)
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

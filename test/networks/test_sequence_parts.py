@@ -10,7 +10,6 @@ from vla_ros.networks.key_masked_block import KeyMaskedBlock
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -121,7 +121,8 @@ def test_gripper_is_left_out_of_the_magnitude_when_motion_is_named():
     motion.load_state_dict(everything.state_dict())
     values = batch(everything)
     values["action"][..., 3] = 0.0
-    assert motion.compute_loss(values).loss == everything.compute_loss(values).loss
+    # the length of three numbers, and of the same with a zero: equal but for the rounding of sums of other lengths
+    torch.testing.assert_close(motion.compute_loss(values).loss, everything.compute_loss(values).loss)
     values["action"][..., 3] = 1.0
     assert motion.compute_loss(values).loss < everything.compute_loss(values).loss
 

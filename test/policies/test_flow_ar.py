@@ -27,7 +27,6 @@ ACTION = FeatureSpec("action", "action", (2,), "float32", ("dx", "dy"))
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -15,7 +15,6 @@ FRONT, WRIST, STATE, GOAL = "observation.images.front", "observation.images.wris
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -34,7 +34,6 @@ OBJECTIVES = ["flow_matching", "diffusion"]
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

@@ -29,7 +29,6 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def seeded():
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

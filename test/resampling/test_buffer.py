@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import pytest
@@ -94,12 +95,17 @@ def test_readers_never_see_a_half_written_sample() -> None:
             if sample is not None and sample.payload != sample.stamp_ns:
                 wrong.append(sample)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for stamp in range(20_000):
-        buffer.push(stamp, stamp)
-    done.set()
-    reader.join()
+    reader = threading.Thread(target=read, daemon=True)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # s: many changes of thread in few pushes, however busy the processor is
+    try:
+        reader.start()
+        for stamp in range(2_000):
+            buffer.push(stamp, stamp)
+    finally:
+        done.set()
+        reader.join()
+        sys.setswitchinterval(interval)
     assert not wrong
 
 

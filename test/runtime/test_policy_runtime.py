@@ -200,6 +200,13 @@ def test_a_new_goal_that_says_zero_stops_the_robot_until_the_first_chunk_decided
     assert action_of(subject.step(12)) == 0.003
 
 
+def test_a_goal_that_never_came_is_named_also_after_a_new_instruction() -> None:
+    subject = Subject(FakePredictor(keys=(KEY, "goal.pose")))
+    subject.say("push")
+    assert subject.step(11).command is None
+    assert [item.key for item in subject.runtime.controller.status.missing] == ["goal.pose"]
+
+
 def test_an_instruction_that_cannot_be_made_ready_is_refused_and_the_old_one_goes_on() -> None:
     subject = Subject()
     subject.predictor.unknown = {"lift the cube"}

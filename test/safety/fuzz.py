@@ -10,6 +10,7 @@ import copy
 import datetime as dt
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -40,7 +41,7 @@ KINDS = [
     ("joint_position", "none", "base"),
 ]
 PLANTS = ((0.0, False), (0.0, True), (0.02, False), (0.1, False))
-TICKS = 16
+TICKS = 14
 FOLLOWING_S, TRAIL_S = 0.5, 0.15
 
 
@@ -181,8 +182,9 @@ class Episode:
         for tick in range(TICKS):
             event = self.rng.random()
             if quiet > 0 or event < 0.08:
-                quiet = quiet - 1 if quiet > 0 else int(self.rng.integers(1, 12))
-                self._interrupt(quiet)
+                begins = quiet == 0
+                quiet = int(self.rng.integers(1, 12)) if begins else quiet - 1
+                self._interrupt(quiet, begins=begins)
                 continue
             if event < 0.10:
                 self._reject()
@@ -222,10 +224,28 @@ class Episode:
             self.plant.advance(self.control_ns / NANOS)
             self.now_ns += self.control_ns
 
-    def _interrupt(self, left: int) -> None:
+    def _interrupt(self, left: int, *, begins: bool) -> None:
         """A pause, stop, dry run or dropout; the robot stands still, and at its end it may be somewhere else."""
         rng = self.rng
         self.plant.halt()
+        if begins:
+            self._refuse_meanwhile()
+        self._pass_time(1)
+        if left == 0:
+            if rng.random() < 0.5:
+                self.plant.place(self._somewhere(), self._orientation())
+                self.outside = np.inf
+                self._pass_time(1)
+            self.wanted = None
+            if rng.random() < 0.8:
+                self._seed(self._measurement())
+            elif self.seeded:  # a long pause alone is enough
+                self._pass_time(1 + math.ceil(max(NANOS // 4, 3 * self.period_ns) / self.control_ns))
+                self._judge_seed()
+
+    def _refuse_meanwhile(self) -> None:
+        """What is asked for during an interruption is dropped or only looked at, and moves nothing in the filter."""
+        rng = self.rng
         command = Command(self._command("steps", 0), self.now_ns, self.period_ns)
         state = self.filter._state
         kind = rng.integers(3)
@@ -243,21 +263,6 @@ class Episode:
                 self.judge.say("passed without a measurement")
         if self.filter._state is not state:
             self.judge.say("something moved inside the filter")
-        self._pass_time(1)
-        if left == 0:
-            if rng.random() < 0.5:
-                self.plant.place(self._somewhere(), self._orientation())
-                self.outside = np.inf
-                self._pass_time(1)
-            self.wanted = None
-            if rng.random() < 0.8:
-                self._seed(self._measurement())
-            elif not self.seeded or self.now_ns - 10**9 < 0:
-                self.filter.reset()
-                self.judge.seed(None, None)
-            else:  # a long pause alone is enough
-                self._pass_time(1 + math.ceil(max(NANOS // 4, 3 * self.period_ns) / self.control_ns))
-                self._judge_seed()
 
     def _reject(self) -> None:
         """A command that stands for none is dropped and changes nothing."""
@@ -470,7 +475,7 @@ class Episode:
                 return
         if np.abs(self.plant.set_point - target).max() > 1e-9:
             self.judge.say("did not reach its target")
-        if not self.relative:
+        if not self.relative and self.rng.random() < 0.4:
             self._arrive(high - low)
 
     def _slow_step(self, room: Any) -> Any:
@@ -538,6 +543,15 @@ def run_seeds(first: int, count: int) -> dict[str, Any]:
     return {"seeds": count, "broken": broken, "interventions": dict(total)}
 
 
+def _processor() -> str:
+    """Return the processor's name, where the system tells it, and how many there are."""
+    name, path = platform.machine(), Path("/proc/cpuinfo")
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def main() -> int:
     """Run many seeds on several processes and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -571,7 +585,7 @@ def main() -> int:
         "ticks_per_seed": TICKS,
         "interventions": dict(sorted(total.items())),
         "duration_s": round(time.monotonic() - begin),
-        "processor": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "processor": _processor(),
         "python": platform.python_version(),
         "numpy": np.__version__,
     }

@@ -430,6 +430,22 @@ def test_a_number_too_large_to_compute_with_is_none(representation: str, value: 
     assert subject.filter(command([value, -value, 0]), at(0)).interventions == ("not_finite",)
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 4, 7])
+def test_a_measurement_of_another_size_is_not_known(size: int) -> None:
+    for contract in (make("pose", max_speed=0.2), make("twist", **BOX)):
+        result = SafetyFilter(contract, require_measurement=True).filter(command([0, 0, 0]), np.zeros(size))
+        assert result.interventions == ("position_unknown",)
+    joints = SafetyFilter(make("joint_position", names=("right_j0", "right_j1", "right_j2"), max_angular_speed=1.0))
+    assert joints.filter(command([0, 0, 0]), np.zeros(size)).command is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_numbers_of_another_type_are_bounded_too(dtype: type) -> None:
+    subject = SafetyFilter(make("displacement", max_speed=0.2))
+    out = passed(subject, Command(np.array([1, 0, 0], dtype), PERIOD, PERIOD))
+    np.testing.assert_allclose(out, [0.01, 0, 0])
+
+
 @pytest.mark.parametrize("period_ns", [0, -PERIOD])
 def test_a_command_without_a_period_lasts_until_the_next(period_ns: int) -> None:
     subject = SafetyFilter(make("displacement", max_speed=0.2, **BOX))

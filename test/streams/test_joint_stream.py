@@ -20,7 +20,9 @@ TICK = 1000 * MS
 
 
 def state(stamp_ns: int, frame: str = "", field: str = "velocity", **values: float) -> bytes:
-    arrays = {name: np.empty(0) for name in ("position", "velocity", "effort")} | {field: np.array([*values.values()], float)}
+    arrays = {name: np.empty(0) for name in ("position", "velocity", "effort")} | {
+        field: np.array([*values.values()], float)
+    }
     return serialize(new(JOINTS, header(stamp_ns, frame), list(values), *arrays.values()), JOINTS)
 
 

@@ -25,7 +25,7 @@ SPARE_BYTES = GIB // 4
 LARGEST_OBSERVATION = 4 * GIB
 """As the policy gets it, in float32."""
 CALLS_PER_TENSOR, SPARE_CALLS = 50, 2000
-"""Calls of torch in which a policy may be built; ours take up to 10 for each tensor."""
+"""Tensors made or filled while a policy is built; ours take up to 10 for each tensor."""
 NAMED = 3
 """Tensors named in one message."""
 
@@ -64,10 +64,10 @@ def load_weights(config: PolicyConfig, kind: type[Policy], source: str, weights:
 
 
 class _Building(TorchFunctionMode):
-    """Watches the calls by which a policy is built: how many there are, and how large the largest tensor is.
+    """Watches the tensors that are made and filled while a policy is built: how many, and how large.
 
     Args:
-        most: Calls after which no end is to be expected.
+        most: Their number after which no end is to be expected.
 
     Attributes:
         largest: Bytes that the largest tensor has or, without memory, would have.
@@ -81,12 +81,13 @@ class _Building(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[Any], args: Any = (), kwargs: Any = None
     ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not isinstance(result, Tensor):  # such as the end of `no_grad`, which must not be kept from happening
+            return result
+        self.largest = max(self.largest, _bytes(result))
         self._left -= 1
         if self._left < 0:
             raise ConfigError("it asks for far more parts than the file of weights has tensors.")
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.largest = max(self.largest, _bytes(result))
         return result
 
 

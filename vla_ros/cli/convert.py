@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vla_ros.cli.arguments import add_command, contract_path
+from vla_ros.cli.arguments import add_command
 from vla_ros.cli.console import print_path, say
 
 if TYPE_CHECKING:
@@ -16,25 +16,43 @@ def add_parser(commands: "Subparsers") -> None:
     parser = add_command(commands, "convert", run, "turn bags, one per episode, into a dataset")
     parser.add_argument("--bags", required=True, metavar="DIR", help="folder that holds the bags, or one bag")
     parser.add_argument(
-        "--contract", metavar="FILE", help="the robot's contract (the shipped MetaWorld robot's by default)"
+        "--contract", metavar="FILE", help="the robot's contract (the bags' own contract.yaml by default)"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="dataset folder to write")
     parser.add_argument("--image-storage", choices=("video", "png"), default="video", help="png is lossless and larger")
     parser.add_argument("--codec", choices=("av1", "h264"), default="av1", help="of the videos")
     parser.add_argument("--keep-failures", action="store_true", help="also take episodes whose task failed")
-    parser.add_argument("--recover", action="store_true", help="take cut-off MCAP files up to the cut")
+    parser.add_argument(
+        "--clock",
+        choices=("auto", "header", "receive"),
+        default="auto",
+        help="auto: header stamps, whose clocks must agree; header: header stamps, whatever their delays; "
+        "receive: the time of receiving",
+    )
+    parser.add_argument("--recover", action="store_true", help="take what is whole of damaged and cut-off bags")
+    parser.add_argument(
+        "--instruction",
+        action="append",
+        default=[],
+        metavar="[TASK=]TEXT",
+        help="instruction of episodes that have none, of one task by its name in episode.json or of all; repeatable",
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="also write the report here, as JSON and picture, even if no bag converts"
+    )
     parser.add_argument("--append", action="store_true", help="add to the dataset at --output")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert and print where the dataset is."""
     from vla_ros.contract import load_contract
-    from vla_ros.converters import convert_bags
+    from vla_ros.converters import convert_bags, own_contract
+    from vla_ros.converters.convert import PICTURE_PATH
 
-    output = Path(arguments.output)
-    contract = load_contract(contract_path(arguments.contract))
+    output, bags = Path(arguments.output), find_bags(Path(arguments.bags))
+    contract = own_contract(bags) if arguments.contract is None else load_contract(Path(arguments.contract))
     report = convert_bags(
-        find_bags(Path(arguments.bags)),
+        bags,
         contract,
         output,
         image_storage=arguments.image_storage,
@@ -42,10 +60,28 @@ def run(arguments: argparse.Namespace) -> int:
         only_successful=not arguments.keep_failures,
         recover=arguments.recover,
         append=arguments.append,
+        clock=arguments.clock,
+        instructions=_instructions(arguments.instruction),
+        picture=True,
+        report_folder=None if arguments.report is None else Path(arguments.report),
     )
     say(str(report))
+    print_path("report", output / PICTURE_PATH)
     print_path("dataset", output)
     return 0
+
+
+def _instructions(given: list[str]) -> dict[str, str]:
+    """Return task name → instruction; "" → that of all tasks."""
+    from vla_ros.data_types import ConfigError
+
+    result: dict[str, str] = {}
+    for entry in given:
+        name, _, text = entry.rpartition("=")
+        if not text.strip() or name.strip() in result:
+            raise ConfigError(f"--instruction '{entry}': expected TEXT or TASK=TEXT, each task once.")
+        result[name.strip()] = text.strip()
+    return result
 
 
 def find_bags(folder: Path) -> list[Path]:
@@ -55,15 +91,13 @@ def find_bags(folder: Path) -> list[Path]:
         DatasetError: There is none.
     """
     from vla_ros.data_types import DatasetError
-
-    def is_bag(path: Path) -> bool:
-        return path.is_dir() and (
-            (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-        )
+    from vla_ros.ros_io.bags import is_bag
 
     if not folder.exists():
         raise DatasetError(f"{folder}: no such folder of bags.")
-    if is_bag(folder) or folder.is_file():
+    if folder.is_file():
+        return [folder]
+    if is_bag(folder) and not any(path.suffix == ".bag" for path in folder.iterdir()):  # of ROS 1 each file is a bag
         return [folder]
     bags = sorted(path for path in folder.iterdir() if is_bag(path))
     if not bags:

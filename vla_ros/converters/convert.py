@@ -2,21 +2,52 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vla_ros.contract import FeatureSpec, RobotContract, contract_text, load_contract
-from vla_ros.converters.episode import EpisodeReader
-from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, stream_report
-from vla_ros.converters.scan import BagScan, check_contract_of, read_episode_file, scan_bag
-from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, tick_ns
-from vla_ros.datasets import DatasetWriter, ImageStorage
+from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
+from vla_ros.converters.features import choose_features
+from vla_ros.converters.picture import draw_report
+from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, episode_from, stream_report
+from vla_ros.converters.scan import BagScan, decide_segments, read_episode_file, scan_bag
+from vla_ros.converters.tasks import check_default, tasks_of
+from vla_ros.converters.timeline import BagLine, bag_line, note_steps
+from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError
+from vla_ros.datasets import DatasetWriter, ImageStorage, WriteError
 from vla_ros.datasets.layout import CONTRACT_HASH_PATH, CONTRACT_PATH
+from vla_ros.ros_io.bags.clock import ClockMode
 
-REPORT_PATH = "meta/conversion_report.json"
+REPORT_PATH, PICTURE_PATH = "meta/conversion_report.json", "meta/conversion_report.png"
+
+
+@dataclass
+class _Job:
+    """What stays the same for all bags, and what is said about them."""
+
+    contract: RobotContract
+    clock: ClockMode
+    recover: bool
+    instructions: Mapping[str, str]
+    served: dict[str, str] = field(default_factory=dict)
+    refused: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: dict[str, BagLine] = field(default_factory=dict)
+
+    @contextmanager
+    def refusing(self, bag: Path) -> Iterator[None]:
+        """Note what is wrong with one bag and go on."""
+        try:
+            yield
+        except WriteError:  # nothing is wrong with the bag
+            raise
+        except (DatasetError, DecodeError) as reason:
+            self.refused.append(LeftOut(str(bag), str(reason)))
+            self.lines.setdefault(str(bag), BagLine(str(bag))).refused = str(reason)
 
 
 def convert_bags(
@@ -30,42 +61,57 @@ def convert_bags(
     only_successful: bool = True,
     recover: bool = False,
     append: bool = False,
+    clock: ClockMode = "auto",
+    instructions: Mapping[str, str] | None = None,
+    picture: bool = False,
+    report_folder: Path | None = None,
     progress: bool = True,
 ) -> ConversionReport:
-    """Convert bags, an episode each, into a LeRobotDataset v3.0.
+    """Convert bags into a LeRobotDataset v3.0: an episode for each, more where a clock steps or the task changes.
 
     Ticks lie on the contract's grid. An episode goes from the first tick at which every stored input and the action
     have a value to the last; a hole in between refuses the bag. A refused bag is reported and the others are
-    converted; the dataset appears under its name only when it is whole and was checked.
+    converted; the dataset appears under its name only when it is whole and was checked. A conversion that was killed
+    goes on where it was when it is called again in the same way.
 
-    Optional inputs: a camera, vector or window is stored when every bag has messages of it, and is then needed like a
-    required one. Points are stored when any bag has messages of them, and are rows of NaN where they are silent.
+    Optional inputs: a camera, vector or window is stored when it is whole in every bag. Points are stored when any bag
+    has messages of them, and are rows of NaN where they are silent.
 
     Args:
-        bags: Folders of bags, or ``.mcap`` files.
-        contract: The robot; must have the hash of the contract that the bags were recorded under.
+        bags: Folders of bags, or storage files.
+        contract: The robot; bags of any contract convert that hold its topics and types.
         root: Folder of the dataset to write.
         image_storage: ``video`` or lossless ``png``.
         codec: ``av1`` or ``h264`` (or their encoders' names), of videos.
         crf: Video quality, lower is better; None takes the codec's default.
         only_successful: Skip bags whose ``episode.json`` says that the task failed. Bags that do not say are taken.
-        recover: Take a cut-off MCAP file up to the cut.
+        recover: Take what is whole of damaged and cut off bags.
         append: Add to the dataset at `root`, which must be of the same contract; its conversion report is replaced.
+        clock: ``auto``: header stamps, whose clocks must agree; ``header``: header stamps, whatever their delays;
+            ``receive``: the time of receiving.
+        instructions: Task name, as in ``episode.json``, → instruction of its episodes that have none; "" → of all.
+        picture: Draw the report into the dataset too.
+        report_folder: Where the report is written too, as JSON and as a picture; also when no bag could be converted.
         progress: Show a progress bar, on a terminal only.
 
     Raises:
-        DatasetError: No bag could be converted, a bag is of another contract, or the dataset cannot be written.
+        DatasetError: No bag could be converted, or the dataset cannot be written.
     """
     bags, root = [Path(bag) for bag in bags], Path(root)
     if append:
         _check_appended(root, contract)
-    chosen, skipped = _choose(bags, contract, only_successful)
-    refused: list[LeftOut] = []
-    with _progress(2 * len(chosen), progress) as advance:
-        scans = _scan_all(chosen, contract, recover, refused, advance)
+    job = _Job(contract, clock, recover, dict(instructions or {}), _served_before(root) if append else {})
+    chosen, skipped = _choose(bags, contract, only_successful, job)
+
+    def report_of(episodes: Sequence[EpisodeReport], left_out: Sequence[LeftOut]) -> ConversionReport:
+        parts = (tuple(episodes), tuple(skipped), tuple(job.refused), tuple(left_out), tuple(job.notes))
+        return ConversionReport(root, contract.hash, *parts, dict(job.served))
+
+    with _progress(2 * len(chosen), progress) as advance, _reported(report_folder, job, report_of):
+        scans = _scan_all(chosen, job, advance)
         if not scans:
-            raise DatasetError(_nothing_converted(bags, skipped, refused))
-        features, left_out = _features(scans, contract)
+            raise DatasetError(_nothing_converted(bags, skipped, job.refused))
+        features, left_out = choose_features(scans, contract, clock)
         text = _contract_text(contract, [scan.bag for scan in scans])
         writer = DatasetWriter(
             root,
@@ -76,151 +122,221 @@ def convert_bags(
             codec=codec,
             crf=crf,
             append=append,
+            resume=contract.hash,
         )
         with writer:
-            before = writer.n_episodes
-            reports = _convert_all(scans, contract, features, writer, recover=recover, refused=refused, advance=advance)
+            before = writer.n_base_episodes
+            job.notes += writer.notes
+            reports = _convert_all(scans, job, features, writer, advance)
             if not reports:
-                raise DatasetError(_nothing_converted(bags, skipped, refused))
-            report = ConversionReport(
-                root, contract.hash, tuple(reports), tuple(skipped), tuple(refused), tuple(left_out)
-            )
-            dataset = writer.finish(
-                {
-                    CONTRACT_PATH: text,
-                    CONTRACT_HASH_PATH: contract.hash + "\n",
-                    REPORT_PATH: json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n",
-                }
-            )
+                raise DatasetError(_nothing_converted(bags, skipped, job.refused))
+            report = report_of(reports, left_out)
+            files = {
+                CONTRACT_PATH: text,
+                CONTRACT_HASH_PATH: contract.hash + "\n",
+                **report_files(report, job.lines, picture),
+            }
+            dataset = writer.finish(files)
     if list(dataset.lengths[before:]) != [episode.frames for episode in reports]:
         raise RuntimeError(
             f"{root}: holds {dataset.lengths[before:]} frames, {[r.frames for r in reports]} were written"
         )
+    if report_folder is not None:
+        _write_report(report_folder, report, job)
     return report
 
 
+def report_files(report: ConversionReport, lines: Mapping[str, BagLine], picture: bool) -> dict[str, str | bytes]:
+    """Return the report's files, by their paths within the dataset."""
+    files: dict[str, str | bytes] = {REPORT_PATH: json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"}
+    if picture:
+        title = f"{report.root.name}: {len(report.episodes)} episodes, {report.n_frames} frames"
+        title += f", {len(report.refused)} bags refused" if report.refused else ""
+        files[PICTURE_PATH] = draw_report(list(lines.values()), title)
+    return files
+
+
+@contextmanager
+def _reported(
+    folder: Path | None, job: _Job, report_of: Callable[[Sequence[EpisodeReport], Sequence[LeftOut]], ConversionReport]
+) -> Iterator[None]:
+    """Write the report of a conversion that fails: it says what is wrong with every bag."""
+    try:
+        yield
+    except DatasetError:
+        if folder is not None:
+            _write_report(folder, report_of((), ()), job)
+        raise
+
+
+def _write_report(folder: Path, report: ConversionReport, job: _Job) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in report_files(report, job.lines, picture=True).items():
+            data = content.encode() if isinstance(content, str) else content
+            (folder / Path(name).name).write_bytes(data)
+    except OSError as reason:
+        raise DatasetError(f"{folder}: the report cannot be written: {reason.strerror or reason}.") from reason
+
+
 def _choose(
-    bags: Sequence[Path], contract: RobotContract, only_successful: bool
+    bags: Sequence[Path], contract: RobotContract, only_successful: bool, job: _Job
 ) -> tuple[list[tuple[Path, dict[str, object]]], list[LeftOut]]:
-    """Sort out bags of failed demonstrations; refuse all when one is of another contract."""
+    """Sort out bags of failed demonstrations, and note those that were recorded under another contract."""
     chosen: list[tuple[Path, dict[str, object]]] = []
     skipped: list[LeftOut] = []
+    others: dict[str, list[Path]] = {}
     if not bags:
         raise DatasetError("no bag to convert was given.")
     for bag in bags:
         if not bag.exists():
             raise DatasetError(f"{bag}: no such bag.")
-        episode = read_episode_file(bag)
-        check_contract_of(bag, contract, episode)
-        if only_successful and episode.get("success") is False:
-            skipped.append(LeftOut(str(bag), "episode.json says that the task failed"))
-        else:
-            chosen.append((bag, episode))
+        with job.refusing(bag):
+            episode = read_episode_file(bag)
+            recorded = str(episode.get("contract_hash") or contract.hash)
+            if recorded != contract.hash:
+                others.setdefault(recorded[:40], []).append(bag)
+            if only_successful and episode.get("success") is False:
+                skipped.append(LeftOut(str(bag), "episode.json says that the task failed"))
+            else:
+                chosen.append((bag, episode))
+    job.notes += [
+        f"{len(some)} bags were recorded under contract {recorded} and are converted under {contract.hash}, "
+        f"the first {some[0]}"
+        for recorded, some in others.items()
+    ]
     return chosen, skipped
 
 
 def _scan_all(
-    chosen: Sequence[tuple[Path, dict[str, object]]],
-    contract: RobotContract,
-    recover: bool,
-    refused: list[LeftOut],
-    advance: Callable[[str], None],
+    chosen: Sequence[tuple[Path, dict[str, object]]], job: _Job, advance: Callable[[str], None]
 ) -> list[BagScan]:
-    """Read every bag's stamps; unreadable bags are noted in `refused`."""
+    """Read every bag's stamps; unreadable bags are noted."""
     scans: list[BagScan] = []
     for bag, episode in chosen:
-        with _refusing(bag, refused):
-            scans.append(scan_bag(bag, contract, episode, recover))
+        with job.refusing(bag):
+            scan = scan_bag(bag, job.contract, episode, recover=job.recover)
+            job.lines[str(bag)] = bag_line(scan)
+            decide_segments(scan, job.contract, job.clock)
+            note_steps(job.lines[str(bag)], scan)
+            scans.append(scan)
         advance(f"reading {bag.name}")
     return scans
 
 
 def _convert_all(
     scans: Sequence[BagScan],
-    contract: RobotContract,
+    job: _Job,
     features: dict[str, FeatureSpec],
     writer: DatasetWriter,
-    *,
-    recover: bool,
-    refused: list[LeftOut],
     advance: Callable[[str], None],
 ) -> list[EpisodeReport]:
-    """Write an episode for every bag that has one; the others are noted in `refused`."""
+    """Write the episodes of every bag that has some; the others are noted."""
     reports: list[EpisodeReport] = []
     for scan in scans:
-        with _refusing(scan.bag, refused):
-            reports.append(_convert(scan, contract, features, writer, recover))
+        with job.refusing(scan.bag):
+            key = _identity(scan, job)
+            kept = writer.resumed(key)
+            if kept is None:
+                own = _convert(scan, job, features, writer)
+                writer.mark_done(key)
+            else:
+                for segment in scan.segments:
+                    tasks = tasks_of(scan, segment, job.contract, job.instructions)
+                    check_default(scan, tasks, job.contract, job.served)
+                own = [episode_from(note) for note in kept]
+            reports += own
+            job.notes += scan.notes
+            for report in own:
+                offset_ns = round(report.clock_offset_s * NANOSECONDS)
+                job.lines[str(scan.bag)].add_episode(report.begin_ns, report.end_ns, offset_ns)
         advance(f"writing {scan.bag.name}")
     return reports
 
 
-@contextmanager
-def _refusing(bag: Path, refused: list[LeftOut]) -> Iterator[None]:
-    """Note what is wrong with one bag and go on."""
-    try:
-        yield
-    except (DatasetError, DecodeError) as reason:
-        refused.append(LeftOut(str(bag), str(reason)))
+def _identity(scan: BagScan, job: _Job) -> str:
+    """Return what changes when a bag, or the way it is converted, does."""
+    files = [scan.bag] if scan.bag.is_file() else sorted(path for path in scan.bag.iterdir() if path.is_file())
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return json.dumps([str(scan.bag.resolve()), stats, job.clock, job.recover, dict(job.instructions)])
 
 
-def _features(scans: Sequence[BagScan], contract: RobotContract) -> tuple[dict[str, FeatureSpec], list[LeftOut]]:
-    """Decide which optional features the dataset has."""
-    features, left_out = {}, []
-    for key, spec in contract.features.items():
-        streams = [stream for stream in contract.inputs if stream.key == key]
-        if key == contract.action.key or any(stream.required for stream in streams):
-            features[key] = spec
-            continue
-        has = [all(f"{key} {stream.topic}" in scan.streams for stream in streams) for scan in scans]
-        if any(has) if spec.kind == "points" else all(has):
-            features[key] = spec
-        else:
-            names = ", ".join(stream.topic for stream in streams)
-            left_out.append(LeftOut(key, f"optional, and {names} has messages in {sum(has)} of {len(has)} bags"))
-    return features, left_out
-
-
-def _convert(
-    scan: BagScan, contract: RobotContract, features: dict[str, FeatureSpec], writer: DatasetWriter, recover: bool
-) -> EpisodeReport:
-    reader = EpisodeReader(scan, contract, features, recover)
-    task = _task(scan, contract)
-    index = writer.add_episode(reader.frames(), task)
-    ticks_ns = np.array([tick_ns(tick, contract.fps) for tick in reader.ticks], np.int64)
-    return EpisodeReport(
-        bag=str(scan.bag),
-        episode_index=index,
-        task=task,
-        frames=len(ticks_ns),
-        begin_ns=int(ticks_ns[0]),
-        end_ns=int(ticks_ns[-1]),
-        trimmed_begin=reader.trimmed_begin,
-        trimmed_end=reader.trimmed_end,
-        late_ticks=reader.late_ticks,
-        clock_offset_s=scan.clock_offset_ns / NANOSECONDS,
-        streams=tuple(stream_report(stream, ticks_ns) for stream in scan.streams.values()),
-    )
-
-
-def _task(scan: BagScan, contract: RobotContract) -> str:
-    """Instruction of an episode: the recorder's note, else the one said on the topic, else the contract's default.
+def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer: DatasetWriter) -> list[EpisodeReport]:
+    """Write the episodes of one bag.
 
     Raises:
-        DatasetError: Several were said, or none anywhere.
+        DatasetError: None of its parts gives a frame, or one of them has a hole.
     """
-    noted = str(scan.episode.get("instruction") or "")
-    said = list(dict.fromkeys(text for _, text in scan.instructions if text))
-    if len(said) > 1 and not noted:
-        raise DatasetError(
-            f"{scan.bag}: holds {len(said)} instructions ('{said[0]}', '{said[1]}'); record an episode for each."
+    reports: list[EpisodeReport] = []
+    first = writer.n_episodes
+    empty: DatasetError | DecodeError | None = None
+    for segment in scan.segments:
+        written = writer.n_episodes
+        try:
+            tasks = tasks_of(scan, segment, job.contract, job.instructions)
+            check_default(scan, tasks, job.contract, job.served)
+            reader = SegmentReader(scan, segment, job.contract, features, clock=job.clock, recover=job.recover)
+            for part, frames in reader.parts(tasks):
+                note = _Note(reader, part, scan, job)
+                index = writer.add_episode(frames, part.task, note=note)
+                reports.append(note.report(index))
+            scan.notes += reader.trimmed_notes()
+        except WriteError:
+            raise
+        except (DatasetError, DecodeError) as reason:
+            writer.rollback(written)
+            reports = reports[: written - first]
+            if len(scan.segments) == 1:
+                raise
+            empty = reason
+            where = f"after: {segment.begins}" if segment.begins else "before the first step"
+            scan.notes.append(f"a part of a bag is left out ({where}): {reason}")
+    if not reports and empty is not None:
+        raise empty
+    return reports
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Describes an episode once its frames were taken."""
+
+    reader: SegmentReader
+    part: EpisodePart
+    scan: BagScan
+    job: _Job
+
+    def __call__(self, index: int) -> dict[str, object]:
+        return asdict(self.report(index))
+
+    def report(self, index: int) -> EpisodeReport:
+        reader, part = self.reader, self.part
+        at_ns = ticks_ns(np.array(part.ticks, np.int64), self.job.contract.fps)
+        late = reader.late_samples(part)
+        return EpisodeReport(
+            bag=str(self.scan.bag),
+            episode_index=index,
+            task=part.task,
+            frames=len(at_ns),
+            begin_ns=int(at_ns[0]),
+            end_ns=int(at_ns[-1]),
+            trimmed_begin=reader.trimmed_begin,
+            trimmed_end=reader.trimmed_end,
+            late_ticks=len({sample.frame for sample in late}),
+            clock="receive" if self.job.clock == "receive" else "header",
+            clock_offset_s=reader.segment.offset_ns / NANOSECONDS,
+            offsets_s=reader.segment.offsets_s,
+            streams=tuple(stream_report(stream, at_ns) for stream in reader.streams),
+            late=tuple(late),
         )
-    task = noted or (said[0] if said else contract.instruction.default)
-    if not task:
-        raise DatasetError(
-            f"{scan.bag}: has no instruction in episode.json or on {contract.instruction.topic}; "
-            "set instruction.default in the contract."
-        )
-    return task
+
+
+def _served_before(root: Path) -> dict[str, str]:
+    """Return which task each instruction of an existing dataset stands for, as far as its report says."""
+    try:
+        content = json.loads((root / REPORT_PATH).read_text(encoding="utf-8"))
+        return {str(text): str(name) for text, name in content.get("tasks", {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _check_appended(root: Path, contract: RobotContract) -> None:
@@ -229,6 +345,30 @@ def _check_appended(root: Path, contract: RobotContract) -> None:
     held = path.read_text(encoding="utf-8").strip() if path.is_file() else "no contract"
     if root.exists() and held != contract.hash:
         raise DatasetError(f"{root}: cannot append, it was made under {held}, the given contract is {contract.hash}.")
+
+
+def own_contract(bags: Sequence[Path]) -> RobotContract:
+    """Return the contract that bags were recorded under, as it lies beside each of them.
+
+    Raises:
+        DatasetError: None of them has one, or they differ.
+        ContractError: One is malformed.
+    """
+    found: dict[str, RobotContract] = {}
+    for bag in bags:
+        path = (bag if bag.is_dir() else bag.parent) / "contract.yaml"
+        if path.is_file():
+            contract = load_contract(path)
+            found.setdefault(contract.hash, contract)
+    if not found:
+        raise DatasetError(f"{bags[0]}: no contract.yaml lies beside its messages; give the robot's with --contract.")
+    if len(found) > 1:
+        first, second = list(found.values())[:2]
+        raise DatasetError(
+            f"{second.source}: differs from {first.source}; give the one to convert under with --contract, or convert "
+            "the bags of each by themselves."
+        )
+    return next(iter(found.values()))
 
 
 def _contract_text(contract: RobotContract, bags: Sequence[Path]) -> str:

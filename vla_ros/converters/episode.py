@@ -1,144 +1,258 @@
-"""One bag → the frames and actions of one episode, by the node's own pipeline under the bag's own receive times.
+"""A stretch of a bag → the frames and actions of an episode, by the node's own pipeline.
 
-A tick is assembled when every stream has reached it, as in the live node, so a frame here equals the observation there,
-bit for bit. The one difference: a live node must go on when the contract's `max_wait_s` has passed, while a recorder
-that was late by more lost nothing. Such ticks are waited for and counted (`late_ticks`), since a robot that is as
-late as its recorder was will see something else than it was trained on.
+Samples are pushed in the order of their stamps, so a sample that was recorded late is at its place all the same. A
+live node decides when the contract's `max_wait_s` has passed and then goes on without it: on ticks without such
+samples a frame here equals the observation there, bit for bit, and the others are listed (`late`), since a robot whose
+samples are as late as its recorder's will see something else than it was trained on.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import FeatureSpec, RobotContract
-from vla_ros.converters.scan import BagScan
+from vla_ros.converters.feed import Sample, ranks_of, samples_in_order
+from vla_ros.converters.scan import BagScan, clock_limit_ns, sources_of
+from vla_ros.converters.timing import Int, StreamTimes, stream_times
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.ros_io.bags import read_messages
+from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment
 from vla_ros.streams import ActionStream, Assembled, ObservationPipeline
-from vla_ros.streams.stream import SPAN_MARGIN_S
 
-_LATE_ACTION_S = 1.0
-"""How long after its frame, beyond `max_age_s`, an action is waited for before the tick counts as without."""
-_PATIENCE_NS = round(0.9 * SPAN_MARGIN_S * NANOSECONDS)
-"""How long beyond the live limit a tick is waited for; the streams keep what it needs for a little longer."""
+Row = dict[str, NDArray[Any]]
+"""Feature key → value of one frame."""
+MAX_TICKS = 20_000_000
+"""Of a stretch; more are days, and come from a wrong stamp."""
+
+
+@dataclass(frozen=True)
+class LateSample:
+    """A frame that a live node would have assembled before one of its samples came.
+
+    Attributes:
+        frame: Its number in the episode.
+        topic: ROS topic.
+        late_s: From the tick to the sample's arrival.
+    """
+
+    frame: int
+    topic: str
+    late_s: float
 
 
 @dataclass
-class EpisodeReader:
-    """Reads the frames of one bag.
+class EpisodePart:
+    """Frames of one instruction, without a hole.
+
+    Attributes:
+        task: The instruction.
+        ticks: Index of each frame given so far.
+    """
+
+    task: str
+    ticks: list[int] = field(default_factory=list)
+
+
+def needed_ticks(needed: Sequence[StreamTimes], fps: int, place: str) -> Int:
+    """Return the indices of the ticks at which every needed stream can have a value, from the first to the last.
+
+    Raises:
+        DatasetError: There is none, or the stretch is longer than any motion.
+    """
+    begin_ns = max(int(s.stamps_ns[0]) - s.max_age_ns for s in needed)
+    end_ns = min(int(s.stamps_ns[-1]) + s.max_age_ns for s in needed)
+    first, last = first_tick_at_or_after(max(0, begin_ns), fps), first_tick_at_or_after(end_ns + 1, fps)
+    if last - first > MAX_TICKS:
+        span_s = (end_ns - begin_ns) / NANOSECONDS
+        raise DatasetError(f"{place}: its stamps span {span_s:.0f} s; some of them are wrong.")
+    return np.arange(first, max(first, last), dtype=np.int64)
+
+
+def ticks_ns(ticks: Int, fps: int) -> Int:
+    """Return the stamps of ticks, exactly as `tick_ns` has them."""
+    seconds, rest = np.divmod(ticks, fps)
+    return np.asarray(seconds * NANOSECONDS + rest * NANOSECONDS // fps, np.int64)
+
+
+class SegmentReader:
+    """Reads the frames of one segment of a bag.
 
     Args:
         scan: What a first pass over the bag found.
+        segment: The stretch to read.
         contract: The robot.
         features: What every frame must hold; only a point cloud that is not required may be silent, and is then NaN.
-        recover: Read a cut-off file up to the cut.
+        clock: By which the bag was scanned.
+        recover: Read what is whole of a damaged bag.
 
     Attributes:
-        ticks: Index and stamp in ns of each frame given so far.
-        trimmed_begin, trimmed_end: Ticks left out at the ends, because something had no value yet or any more.
-        late_ticks: Ticks whose samples were received later than a live node would have waited for them.
+        streams: Its samples, stream by stream.
+        trimmed_begin: Ticks left out before the first frame, because something had no value yet.
+        trimmed_end: Ticks left out after the last, because something had none any more.
+        late: Frames with a sample that was received later than a live node would have waited for it.
+
+    Raises:
+        DatasetError: A needed stream has no sample in the segment.
     """
 
-    scan: BagScan
-    contract: RobotContract
-    features: Mapping[str, FeatureSpec]
-    recover: bool = False
-    ticks: list[int] = field(default_factory=list)
-    trimmed_begin: int = 0
-    trimmed_end: int = 0
-    late_ticks: int = 0
-    _hole: str = ""
-    _hole_length: int = 0
-    _problems: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(
+        self,
+        scan: BagScan,
+        segment: ClockSegment,
+        contract: RobotContract,
+        features: Mapping[str, FeatureSpec],
+        *,
+        clock: ClockMode = "auto",
+        recover: bool = False,
+    ) -> None:
+        self.scan, self.segment, self.contract, self.features = scan, segment, contract, features
+        self._recover = recover
+        self.streams = [s for s in stream_times(scan, segment, clock, contract) if s.source.key in features]
+        needed = self._needed_streams()
+        self._ticks = needed_ticks(needed, contract.fps, str(scan.bag))
+        self._ticks_ns = ticks_ns(self._ticks, contract.fps)
+        self._runs_with = _contract_of_run(contract, clock)
+        self._last_ns = max(int(stream.stamps_ns[-1]) for stream in needed)
+        self.trimmed_begin = self.trimmed_end = 0
+        self.late: list[LateSample] = []
+        self._hole, self._hole_length = "", 0
+        self._at_begin = ""
+        self._frames = 0
+        self._problems: dict[str, list[str]] = {}
 
-    def frames(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield each frame's features, with ``action``, in order and without a hole.
+    def _needed_streams(self) -> list[StreamTimes]:
+        there = {(stream.source.index, stream.source.topic): stream for stream in self.streams}
+        needed = []
+        for source in self.scan.sources:
+            if source.index >= 0 and not self._is_needed(source.key):
+                continue
+            stream = there.get((source.index, source.topic))
+            if stream is None:
+                raise DatasetError(f"{self.scan.bag}: '{source.key}' has no sample on {source.topic} in this stretch.")
+            needed.append(stream)
+        return needed
+
+    def parts(self, tasks: Sequence[tuple[int, str]]) -> Iterator[tuple[EpisodePart, Iterator[Row]]]:
+        """Yield a part for every instruction, with its frames; they must be taken before the next part is.
+
+        Args:
+            tasks: (stamp in ns, instruction) from which each holds, in order; the first holds from the beginning.
 
         Raises:
-            DatasetError: A stream has a hole in the middle; says which, when and how long. Also as `read_messages`.
+            DatasetError: A stream has a hole in the middle; says which, when and how long. Also as `Bag.messages`.
         """
+        begins = np.array([ns for ns, _ in tasks[1:]], np.int64)
+
+        def task_of(row: tuple[int, Row]) -> int:
+            return int(np.searchsorted(begins, tick_ns(row[0], self.contract.fps), "right"))
+
+        for number, rows in itertools.groupby(self._rows(), task_of):
+            part = EpisodePart(tasks[number][1])
+            yield part, self._noted(part, rows)
+
+    def _noted(self, part: EpisodePart, rows: Iterator[tuple[int, Row]]) -> Iterator[Row]:
+        for tick, row in rows:
+            part.ticks.append(tick)
+            yield row
+
+    def late_samples(self, part: EpisodePart) -> list[LateSample]:
+        """Return which frames of a part have a sample that came after the contract's `max_wait_s`."""
+        at_ns = ticks_ns(np.array(part.ticks, np.int64), self.contract.fps)
+        limit_ns = round(self.contract.max_wait_s * NANOSECONDS)
+        found = []
+        for stream in self.streams:
+            if stream.source.index < 0 or stream.source.key not in self.features:
+                continue
+            late_ns = stream.lateness_ns(at_ns)
+            found += [
+                LateSample(int(i), stream.source.topic, round(float(late_ns[i]) / NANOSECONDS, 6))
+                for i in np.flatnonzero(late_ns > limit_ns)
+            ]
+        return sorted(found, key=lambda late: (late.frame, late.topic))
+
+    def trimmed_notes(self) -> list[str]:
+        """Say what was left out at the ends where that is more than it takes for all streams to begin and end."""
+        ends = (("begin", self.trimmed_begin, self._at_begin), ("end", self.trimmed_end, self._hole))
+        return [
+            f"{self.scan.bag}: {count} ticks at the {where} are left out, {count + self._frames} there are: {why}"
+            for where, count, why in ends
+            if why and count > max(self.contract.fps, self._frames // 10)
+        ]
+
+    def _rows(self) -> Iterator[tuple[int, Row]]:
+        """Yield (tick, frame), in order and without a hole."""
+        last: int | None = None
+        first: int | None = None
         for assembled, tick, action in self._resolved():
             problem = self._problem(assembled, action)
             if problem or assembled.frame is None:
-                self._count_missing(tick, problem)
+                self._count_missing(tick, problem, begun=last is not None)
                 continue
-            if self._hole and self.ticks:
-                raise self._hole_error(tick)
+            if self._hole and last is not None and first is not None:
+                raise self._hole_error(first, last, tick)
             self._hole, self._hole_length = "", 0
-            self.ticks.append(tick)
-            yield self._row(assembled.frame, action)
-        self.trimmed_end = self._hole_length
-        if not self.ticks:
+            self._frames += 1
+            first, last = tick if first is None else first, tick
+            yield tick, self._row(assembled.frame, action)
+        if last is None:
             raise self._nothing_error()
+        self.trimmed_end = max(0, first_tick_at_or_after(self._last_ns + 1, self.contract.fps) - 1 - last)
 
     def _resolved(self) -> Iterator[tuple[Assembled, int, NDArray[np.float64] | str]]:
         """Yield every tick with its frame, and its action or what is wrong with it."""
-        pipeline = ObservationPipeline(self.contract, self.scan.deserialize)
-        actions = ActionStream(self.contract, self.scan.deserialize)
-        waiting: deque[tuple[Assembled, int]] = deque()
-        ticks = iter(range(*self._tick_range()))
-        next_tick = next(ticks, None)
-        now_ns = -(1 << 62)
-        for message in self._messages(pipeline):
-            receive_ns = message[2]
-            now_ns = max(now_ns, receive_ns)
-            for pushed in (False, True):  # what has waited long enough goes before the message, what it completes after
-                if pushed:
-                    _push(message, pipeline, actions)
-                while next_tick is not None and pipeline.complete(self._stamp(next_tick), now_ns - _PATIENCE_NS):
-                    self.late_ticks += now_ns > self._stamp(next_tick) + round(self.contract.max_wait_s * NANOSECONDS)
-                    waiting.append((pipeline.assemble(self._stamp(next_tick)), next_tick))
-                    next_tick = next(ticks, None)
-                while waiting and self._action_due(actions, waiting[0][1], now_ns):
-                    assembled, tick = waiting.popleft()
-                    yield assembled, tick, self._action(actions, tick)
-        for assembled, tick in waiting:
-            yield (
-                assembled,
-                tick,
-                f"'action': the bag ends before a command for it on {self.contract.action.record.topic}",
-            )
+        pipeline = ObservationPipeline(self._runs_with, self.scan.deserialize)
+        actions = ActionStream(self._runs_with, self.scan.deserialize)
+        ranks = ranks_of(self.streams)
+        settled = self._settled(ranks)
+        position = 0
+        for sample in samples_in_order(self.scan, self.streams, ranks, self._recover):
+            while position < len(settled) and settled[position] < sample.rank:
+                yield self._tick(position, pipeline, actions)
+                position += 1
+            _push(sample, pipeline, actions)
+        for rest in range(position, len(settled)):
+            yield self._tick(rest, pipeline, actions)
 
-    def _messages(self, pipeline: ObservationPipeline) -> Iterator[tuple[list[int], bytes, int]]:
-        """Yield stream indices (-1: the action), bytes and receive time on the clock of the header stamps."""
-        streams: dict[str, list[int]] = {}
-        for index, spec in enumerate(pipeline.specs):
-            streams.setdefault(spec.topic, []).append(index)
-        streams.setdefault(self.contract.action.record.topic, []).append(-1)
-        there = [topic for topic in streams if topic in self.scan.topics]
-        for message in read_messages(self.scan.storage, there, recover=self.recover):
-            yield streams[message.topic], message.raw, message.receive_ns - self.scan.clock_offset_ns
+    def _settled(self, ranks: Sequence[Int]) -> Int:
+        """Return, for every tick, the place of the last sample that its frame or action may need."""
+        settled = np.full(len(self._ticks), -1, np.int64)
+        for stream, own in zip(self.streams, ranks, strict=True):
+            padded = np.append(own, np.int64(-1))
+            settled = np.maximum(settled, padded[stream.before(self._ticks_ns)])
+            if not stream.source.interpolates:
+                continue
+            after = stream.after(self._ticks_ns)
+            stamps = np.append(stream.stamps_ns, np.int64(np.iinfo(np.int64).max // 2))
+            near = stamps[after] - self._ticks_ns <= stream.max_age_ns
+            settled = np.maximum(settled, np.where(near, padded[after], -1))
+        return np.maximum.accumulate(settled) if len(settled) else settled
 
-    def _tick_range(self) -> tuple[int, int]:
-        """First tick that every needed stream can have a value for, and the one after the bag's end."""
-        needed = [s for s in self.scan.streams.values() if s.key == "action" or self._is_needed(s.key)]
-        begin = max(int(s.stamps_ns[0]) - round(s.max_age_s * NANOSECONDS) for s in needed)
-        end = max(int(s.stamps_ns[-1]) for s in needed)
-        fps = self.contract.fps
-        return first_tick_at_or_after(max(0, begin), fps), first_tick_at_or_after(end + 1, fps)
-
-    def _stamp(self, tick: int) -> int:
-        return tick_ns(tick, self.contract.fps)
-
-    def _action_due(self, actions: ActionStream, tick: int, now_ns: int) -> bool:
-        limit_s = self.contract.action.record.max_age_s + _LATE_ACTION_S
-        return actions.complete(self._stamp(tick)) or now_ns > self._stamp(tick) + round(limit_s * NANOSECONDS)
-
-    def _action(self, actions: ActionStream, tick: int) -> NDArray[np.float64] | str:
-        record = self.contract.action.record
+    def _tick(
+        self, position: int, pipeline: ObservationPipeline, actions: ActionStream
+    ) -> tuple[Assembled, int, NDArray[np.float64] | str]:
+        at_ns, record = int(self._ticks_ns[position]), self.contract.action.record
+        assembled = pipeline.assemble(at_ns)
+        action: NDArray[np.float64] | str | None
         try:
-            value = actions.value_at(self._stamp(tick))
+            action = actions.value_at(at_ns)
         except DecodeError as reason:
-            return f"'action': {reason}"
-        return f"'action': no command on {record.topic} within {record.max_age_s:g} s" if value is None else value
+            action = f"'action': {reason}"
+        if action is None:
+            action = f"'action': no command on {record.topic} within {record.max_age_s:g} s"
+        elif not isinstance(action, str) and not self._command_follows(at_ns):
+            action = f"'action': the bag ends before a command for it on {record.topic}"
+        return assembled, int(self._ticks[position]), action
+
+    def _command_follows(self, at_ns: int) -> bool:
+        """Whether a command at or after a tick shows that the demonstration went on."""
+        return any(int(s.stamps_ns[-1]) >= at_ns for s in self.streams if s.source.index < 0)
 
     def _is_needed(self, key: str) -> bool:
         spec = self.features.get(key)
-        return spec is not None and (spec.kind != "points" or _is_required(self.contract, key))
+        return spec is not None and (spec.kind != "points" or is_required(self.contract, key))
 
     def _problem(self, assembled: Assembled, action: NDArray[np.float64] | str) -> str:
         """Say what keeps a tick from being a frame; empty when nothing does."""
@@ -147,16 +261,18 @@ class EpisodeReader:
                 return str(missing)
         return action if isinstance(action, str) else ""
 
-    def _count_missing(self, tick: int, problem: str) -> None:
-        if not self.ticks:
+    def _count_missing(self, tick: int, problem: str, *, begun: bool) -> None:
+        if not begun:
             self.trimmed_begin += 1
-        self._hole = self._hole or f"from {self._stamp(tick) / NANOSECONDS:.3f} s: {problem}"
+            self._at_begin = problem
+        self._hole = self._hole or f"from {tick_ns(tick, self.contract.fps) / NANOSECONDS:.3f} s: {problem}"
         self._hole_length += 1
         self._problems.setdefault(problem.partition(":")[0], []).append(problem)
 
-    def _hole_error(self, tick: int) -> DatasetError:
-        gap_s = (self._stamp(tick) - self._stamp(self.ticks[-1])) / NANOSECONDS
-        into_s = (self._stamp(self.ticks[-1]) - self._stamp(self.ticks[0])) / NANOSECONDS
+    def _hole_error(self, first: int, last: int, tick: int) -> DatasetError:
+        fps = self.contract.fps
+        gap_s = (tick_ns(tick, fps) - tick_ns(last, fps)) / NANOSECONDS
+        into_s = (tick_ns(last, fps) - tick_ns(first, fps)) / NANOSECONDS
         return DatasetError(
             f"{self.scan.bag}: a hole of {gap_s:.3f} s, {into_s:.3f} s into the episode, {self._hole}; "
             "record the episode again, or split the bag there."
@@ -167,8 +283,8 @@ class EpisodeReader:
         most = max(self._problems.values(), key=len, default=["the bag is shorter than a tick"])
         return DatasetError(f"{self.scan.bag}: no tick at which everything has a value; {most[-1]}.")
 
-    def _row(self, frame: Frame, action: NDArray[np.float64] | str) -> dict[str, NDArray[Any]]:
-        row: dict[str, NDArray[Any]] = {}
+    def _row(self, frame: Frame, action: NDArray[np.float64] | str) -> Row:
+        row: Row = {}
         for key, spec in self.features.items():
             if key == self.contract.action.key:
                 row[key] = np.asarray(action, np.float32)
@@ -179,14 +295,28 @@ class EpisodeReader:
         return row
 
 
-def _push(message: tuple[list[int], bytes, int], pipeline: ObservationPipeline, actions: ActionStream) -> None:
-    indices, raw, receive_ns = message
-    for index in indices:
-        if index < 0:
-            actions.push(raw, receive_ns)
-        else:
-            pipeline.push(index, raw, receive_ns)
-
-
-def _is_required(contract: RobotContract, key: str) -> bool:
+def is_required(contract: RobotContract, key: str) -> bool:
+    """Whether a tick without a feature is no frame."""
     return any(spec.required for spec in contract.inputs if spec.key == key)
+
+
+def _contract_of_run(contract: RobotContract, clock: ClockMode) -> RobotContract:
+    """Return the contract that pipeline and actions run with.
+
+    Streams keep their samples for as long as any tick waits for another stream's, and are placed by the time of
+    receiving where that was chosen; neither changes what a value is made of.
+    """
+    ages_s = [source.max_age_s for source in sources_of(contract) if source.interpolates]
+    wait_s = max([contract.max_wait_s, clock_limit_ns(contract) / NANOSECONDS, *ages_s])
+    inputs, record = contract.inputs, contract.action.record
+    if clock == "receive":
+        inputs = tuple(replace(s, alignment=replace(s.alignment, timeline="receive")) for s in inputs)
+        record = replace(record, alignment=replace(record.alignment, timeline="receive"))
+    return replace(contract, max_wait_s=wait_s, inputs=inputs, action=replace(contract.action, record=record))
+
+
+def _push(sample: Sample, pipeline: ObservationPipeline, actions: ActionStream) -> None:
+    if sample.stream < 0:
+        actions.push(sample.raw, sample.arrival_ns)
+    else:
+        pipeline.push(sample.stream, sample.raw, sample.arrival_ns)

@@ -1,5 +1,6 @@
 """What a conversion did, episode by episode and stream by stream; becomes ``conversion_report.json``."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.converters.scan import StreamScan
+from vla_ros.converters.episode import LateSample
+from vla_ros.converters.timing import StreamTimes
 from vla_ros.data_types import NANOSECONDS
 
 
@@ -49,9 +51,12 @@ class EpisodeReport:
         frames: Rows written.
         begin_ns, end_ns: First and last tick.
         trimmed_begin, trimmed_end: Ticks left out at the ends, because something had no value yet or any more.
-        late_ticks: Ticks whose samples were received later than a live node would have waited for them (`max_wait_s`).
+        late_ticks: Frames with a sample that was received later than a live node would have waited (`max_wait_s`).
+        clock: ``header``: placed by stamps; ``receive``: by the time of receiving.
         clock_offset_s: Receive clock minus header clock, 0 when they are one.
+        offsets_s: Topic → the least of its receive time minus header stamp.
         streams: By stream.
+        late: Those samples, for a replay that is to leave them out.
     """
 
     bag: str
@@ -63,8 +68,11 @@ class EpisodeReport:
     trimmed_begin: int
     trimmed_end: int
     late_ticks: int
+    clock: str
     clock_offset_s: float
+    offsets_s: dict[str, float]
     streams: tuple[StreamReport, ...]
+    late: tuple[LateSample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class ConversionReport:
         skipped: Bags not wanted: demonstrations that failed.
         refused: Bags that could not be converted, each with its sentence.
         left_out: Optional features that the dataset does not have.
+        tasks: Instruction → name of the task that it stands for, where the recorder named one.
+        notes: Sentences on what is odd about the bags: clocks that step, images that change size, recovered files.
     """
 
     root: Path
@@ -94,6 +104,8 @@ class ConversionReport:
     skipped: tuple[LeftOut, ...] = ()
     refused: tuple[LeftOut, ...] = ()
     left_out: tuple[LeftOut, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    tasks: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_frames(self) -> int:
@@ -104,6 +116,7 @@ class ConversionReport:
         """Return what a person wants to know: how much, how good the streams were, and what is not in it."""
         lines = [f"{len(self.episodes)} episodes, {self.n_frames} frames, contract {self.contract_hash}"]
         lines += _stream_lines([stream for episode in self.episodes for stream in episode.streams])
+        lines += _clock_lines(self.episodes)
         late = sum(episode.late_ticks for episode in self.episodes)
         if late:
             lines.append(
@@ -112,6 +125,7 @@ class ConversionReport:
             )
         if self.skipped:
             lines.append(f"{len(self.skipped)} bags of failed demonstrations skipped")
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"refused: {item.reason}" for item in self.refused]
         lines += [f"without '{item.name}': {item.reason}" for item in self.left_out]
         return "\n".join(lines)
@@ -121,23 +135,30 @@ class ConversionReport:
         return {**asdict(self), "root": str(self.root), "n_frames": self.n_frames}
 
 
-def stream_report(scan: StreamScan, ticks_ns: NDArray[np.int64]) -> StreamReport:
+def episode_from(content: dict[str, Any]) -> EpisodeReport:
+    """Return the report of an episode from its plain data."""
+    streams = tuple(StreamReport(**stream) for stream in content["streams"])
+    late = tuple(LateSample(**sample) for sample in content["late"])
+    return EpisodeReport(**{**content, "streams": streams, "late": late})
+
+
+def stream_report(stream: StreamTimes, ticks_ns: NDArray[np.int64]) -> StreamReport:
     """Describe a stream over an episode's ticks."""
-    first = max(0, int(np.searchsorted(scan.stamps_ns, ticks_ns[0], "right")) - 1)
-    last = int(np.searchsorted(scan.stamps_ns, ticks_ns[-1], "left")) + 1
-    within = scan.stamps_ns[first:last]
-    before = np.searchsorted(scan.stamps_ns, ticks_ns, "right") - 1
-    ages_ns = (ticks_ns - scan.stamps_ns[before])[before >= 0]
-    span_ns = int(scan.stamps_ns[-1] - scan.stamps_ns[0])
+    stamps = stream.stamps_ns
+    first = max(0, int(stream.before(ticks_ns[:1])[0]))
+    within = stamps[first : int(stream.after(ticks_ns[-1:])[0]) + 1]
+    before = stream.before(ticks_ns)
+    ages_ns = (ticks_ns - stamps[before])[before >= 0]
+    span_ns = int(stamps[-1] - stamps[0])
     return StreamReport(
-        key=scan.key,
-        topic=scan.topic,
-        messages=len(scan.stamps_ns),
-        refused=scan.refused,
-        rate_hz=round((len(scan.stamps_ns) - 1) * NANOSECONDS / span_ns, 3) if span_ns else 0.0,
+        key=stream.source.key,
+        topic=stream.source.topic,
+        messages=len(stamps),
+        refused=stream.refused,
+        rate_hz=round((len(stamps) - 1) * NANOSECONDS / span_ns, 3) if span_ns else 0.0,
         longest_gap_s=round(float(np.diff(within).max()) / NANOSECONDS, 6) if len(within) > 1 else 0.0,
-        delay_p50_ms=_milliseconds(scan.delays_ns, 50),
-        delay_max_ms=_milliseconds(scan.delays_ns, 100),
+        delay_p50_ms=_milliseconds(stream.delays_ns, 50),
+        delay_max_ms=_milliseconds(stream.delays_ns, 100),
         skew_p50_ms=_milliseconds(ages_ns, 50),
         skew_max_ms=_milliseconds(ages_ns, 100),
     )
@@ -150,11 +171,24 @@ def _stream_lines(streams: list[StreamReport]) -> list[str]:
         own = [stream for stream in streams if (stream.key, stream.topic) == (key, topic)]
         delays = [stream.delay_max_ms for stream in own if stream.delay_max_ms is not None]
         skews = [stream.skew_max_ms for stream in own if stream.skew_max_ms is not None]
+        refused, messages = sum(stream.refused for stream in own), sum(stream.messages for stream in own)
         lines.append(
             f"  {topic} ({key}): {np.median([stream.rate_hz for stream in own]):.1f} Hz, "
             f"gap ≤ {max(stream.longest_gap_s for stream in own):.3f} s, "
             f"delay ≤ {max(delays, default=0.0):.0f} ms, age at a tick ≤ {max(skews, default=0.0):.0f} ms"
+            + (f", {refused} of {refused + messages} samples left out: stamps 0 or out of order" if refused else "")
         )
+    return lines
+
+
+def _clock_lines(episodes: Sequence[EpisodeReport]) -> list[str]:
+    """Return which clock the episodes are on, where it is not simply the one of the stamps."""
+    received = sum(episode.clock == "receive" for episode in episodes)
+    offsets = [episode.clock_offset_s for episode in episodes if episode.clock_offset_s]
+    lines = [f"aligned by the time of receiving: {received} episodes"] if received else []
+    if offsets:
+        span = f"{min(offsets):.3f} s" + (f" to {max(offsets):.3f} s" if max(offsets) > min(offsets) else "")
+        lines.append(f"{len(offsets)} episodes were received {span} after their stamps; one clock, shifted by that")
     return lines
 
 

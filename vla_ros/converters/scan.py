@@ -1,45 +1,75 @@
 """First pass over a bag: what is in it, when, and whose episode it is. Reads stamps, decodes no sensor data."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vla_ros.contract import AlignmentSpec, RobotContract, load_contract
+from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
 from vla_ros.contract.types import has_header
+from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.stamps import header_stamp_ns
-from vla_ros.ros_io.bags import bag_deserializer, bag_topics, read_messages
+from vla_ros.ros_io.bags import Bag, BagMessage
+from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
+from vla_ros.ros_io.bags.mcap_file import Order
 from vla_ros.streams import Deserialize
 
-_SAME_CLOCK_S = 10.0
-"""Receive and header times further apart than this, in the median, are of different clocks: a bag of a simulated
-robot that was recorded under wall time. No transport is that slow."""
+_INSTRUCTION_TYPE = "std_msgs/msg/String"
 
 
-@dataclass
-class StreamScan:
-    """The messages of one contract stream in a bag.
+@dataclass(frozen=True)
+class Source:
+    """A stream that the contract names.
 
     Attributes:
-        key: Feature key, ``action`` for the recorded action.
+        index: Its number in the observation pipeline, -1 for the recorded action.
+        key: Feature key.
         topic: ROS topic.
+        type: ROS type.
+        alignment: Method and timeline.
         max_age_s: The contract's limit.
-        stamps_ns: Of samples on their timeline, rising; late and repeated ones are left out and counted.
-        delays_ns: Receive time minus header stamp, where the type has a header.
-        refused: Messages out of order, without a stamp, or too damaged to have one.
+        required: Whether a tick without it is no frame.
+        window: Where the stream is one of windows.
     """
 
+    index: int
     key: str
     topic: str
+    type: str
+    alignment: AlignmentSpec
     max_age_s: float
-    stamps_ns: NDArray[np.int64]
-    delays_ns: NDArray[np.int64]
-    refused: int
+    required: bool
+    window: WindowSpec | None = None
+
+    @property
+    def has_header(self) -> bool:
+        """Whether its messages carry a stamp."""
+        return has_header(self.type)
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether its value at a tick depends on the sample after it."""
+        return self.alignment.method != "hold" or self.window is not None
+
+    @property
+    def by_header(self) -> bool:
+        """Whether its samples are placed by their stamps."""
+        return self.alignment.timeline == "header" and self.has_header
+
+
+def sources_of(contract: RobotContract) -> list[Source]:
+    """Return all streams of a contract that a dataset can hold, the action last."""
+    record = contract.action.record
+    inputs = [
+        Source(i, s.key, s.topic, s.type, s.alignment, s.max_age_s, s.required, s.window)
+        for i, s in enumerate(contract.inputs)
+    ]
+    action = Source(-1, contract.action.key, record.topic, record.type, record.alignment, record.max_age_s, True)
+    return [*inputs, action]
 
 
 @dataclass
@@ -48,45 +78,27 @@ class BagScan:
 
     Attributes:
         bag: The bag.
-        storage: What is opened to read it.
         topics: Topic → ROS type.
-        streams: Contract streams that have samples, by "key topic".
-        clock_offset_ns: Receive clock minus header clock; 0 when they are the same.
-        instructions: (receive time on the header clock, text) of the instruction topic, in order.
-        episode: Content of ``episode.json``, empty without one.
         deserialize: Turns the bag's bytes into messages.
+        order: In which its messages are read.
+        sources: Streams of the contract that have messages.
+        times: Topic → stamps and receive times of its messages.
+        segments: Stretches in which the clocks run on.
+        instructions: (ordinal, receive time, text) of the instruction topic, in order.
+        episode: Content of ``episode.json``, empty without one.
+        notes: Sentences that whoever converts the bag shall read.
     """
 
     bag: Path
-    storage: Path
     topics: dict[str, str]
     deserialize: Deserialize
-    streams: dict[str, StreamScan] = field(default_factory=dict)
-    clock_offset_ns: int = 0
-    instructions: list[tuple[int, str]] = field(default_factory=list)
+    order: Order = "file"
+    sources: list[Source] = field(default_factory=list)
+    times: dict[str, TopicTimes] = field(default_factory=dict)
+    segments: list[ClockSegment] = field(default_factory=list)
+    instructions: list[tuple[int, int, str]] = field(default_factory=list)
     episode: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A stream that the contract names."""
-
-    key: str
-    topic: str
-    type: str
-    alignment: AlignmentSpec
-    max_age_s: float
-    required: bool
-
-    @property
-    def by_header(self) -> bool:
-        return self.alignment.timeline == "header" and has_header(self.type)
-
-
-def _sources(contract: RobotContract) -> list[_Source]:
-    record = contract.action.record
-    inputs = [_Source(s.key, s.topic, s.type, s.alignment, s.max_age_s, s.required) for s in contract.inputs]
-    return [*inputs, _Source(contract.action.key, record.topic, record.type, record.alignment, record.max_age_s, True)]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_episode_file(bag: Path) -> dict[str, Any]:
@@ -100,78 +112,128 @@ def read_episode_file(bag: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as reason:
-        raise DatasetError(f"{path}: not readable as JSON: {reason}") from reason
+    except (ValueError, RecursionError, OSError) as reason:
+        raise DatasetError(f"{path}: not readable as JSON: {str(reason)[:200]}") from reason
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected an object, got {type(content).__name__}.")
     return content
 
 
-def check_contract_of(bag: Path, contract: RobotContract, episode: dict[str, Any]) -> None:
-    """Refuse a bag that was recorded under another contract.
-
-    Raises:
-        DatasetError: Hashes differ; says both.
-        ContractError: The bag's own copy is malformed.
-    """
-    path = bag / "contract.yaml"
-    recorded = load_contract(path).hash if path.is_file() else episode.get("contract_hash")
-    if recorded is not None and recorded != contract.hash:
-        raise DatasetError(
-            f"{bag}: was recorded under contract {recorded}, {contract.source or 'the given contract'} has hash "
-            f"{contract.hash}; convert with the bag's own contract.yaml, or record again."
-        )
+def clock_limit_ns(contract: RobotContract) -> int:
+    """Return by how much the clocks of a contract's streams may differ: a tick, or what the robot waits for samples."""
+    return round(max(1.0 / contract.fps, contract.max_wait_s) * NANOSECONDS)
 
 
-def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], recover: bool = False) -> BagScan:
+def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, recover: bool = False) -> BagScan:
     """Read every stamp of a bag.
 
     Raises:
-        DatasetError: The bag is not readable, or a required stream's topic is missing, of another type, or empty.
+        DatasetError: The bag is not readable or other than it declares, or a required stream's topic is missing or of
+            another type.
     """
-    sources = _sources(contract)
-    storage = _storage(bag)
-    topics = bag_topics(storage, recover=recover)
-    _check_topics(bag, sources, topics)
-    scan = BagScan(bag, storage, topics, bag_deserializer(storage), episode=episode)
-    instruction_topic = contract.instruction.topic
-    wanted = {source.topic for source in sources if source.topic in topics} | ({instruction_topic} & topics.keys())
-    arrivals: dict[str, list[tuple[int, int | None]]] = {topic: [] for topic in wanted}
-    headers = {source.topic for source in sources if has_header(source.type)}
-    for message in read_messages(storage, wanted, recover=recover):
-        if message.topic == instruction_topic:
-            scan.instructions.append((message.receive_ns, str(scan.deserialize(message.raw, message.type).data)))
-        else:
-            stamp_ns = _stamp(message.raw) if message.topic in headers else None
-            arrivals[message.topic].append((message.receive_ns, stamp_ns))
-    scan.clock_offset_ns = _clock_offset(arrivals.values())
-    scan.instructions = [(ns - scan.clock_offset_ns, text) for ns, text in scan.instructions]
-    for source in sources:
-        if arrivals.get(source.topic):
-            scan.streams[f"{source.key} {source.topic}"] = _stream(source, arrivals[source.topic], scan.clock_offset_ns)
-    for source in sources:
-        stream = scan.streams.get(f"{source.key} {source.topic}")
-        if source.required and (stream is None or not len(stream.stamps_ns)):
-            refused = f" ({stream.refused} had no usable header stamp)" if stream is not None else ""
-            raise DatasetError(
-                f"{bag}: '{source.key}' has no message with a time on {source.topic}{refused}; was the sensor running?"
-            )
-    scan.streams = {name: stream for name, stream in scan.streams.items() if len(stream.stamps_ns)}
+    sources = sources_of(contract)
+    with Bag(bag, recover) as opened:
+        _check_topics(bag, sources, opened.topics)
+        scan = BagScan(bag, dict(opened.topics), opened.deserialize, episode=episode)
+        reader = _Reader(scan, sources, contract.instruction.topic)
+        for message in opened.messages(reader.wanted, "file"):
+            reader.take(message)
+        scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
+    reader.finish()
+    scan.sources = [source for source in sources if source.topic in scan.times]
     return scan
 
 
-def _storage(bag: Path) -> Path:
-    """Return the bag's file where it has one: parsing metadata.yaml takes longer than reading a short episode."""
-    files = list(bag.glob("*.mcap")) if bag.is_dir() else []
-    return files[0] if len(files) == 1 else bag
+def decide_segments(scan: BagScan, contract: RobotContract, clock: ClockMode) -> None:
+    """Decide a bag's clock, and where it is split.
+
+    Raises:
+        DatasetError: A required stream has no message with a time, or the clocks do not belong together.
+    """
+    bag = scan.bag
+    _check_messages(bag, sources_of(contract), scan.times, clock)
+    scan.segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
+    scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in scan.segments if part.begins]
 
 
-def _check_topics(bag: Path, sources: list[_Source], topics: dict[str, str]) -> None:
+class _Reader:
+    """Collects the times of every topic that the contract names."""
+
+    def __init__(self, scan: BagScan, sources: list[Source], instruction_topic: str) -> None:
+        self._scan = scan
+        self._stamped = {source.topic for source in sources if source.has_header}
+        self._by_header = {source.topic for source in sources if source.by_header}
+        self._rows: dict[str, list[tuple[int, int, int]]] = {
+            source.topic: [] for source in sources if source.topic in scan.topics
+        }
+        self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._first_ns: int | None = None
+        self.wanted = {*self._rows, *([self._instruction] if self._instruction else [])}
+
+    def take(self, message: BagMessage) -> None:
+        """Note one message."""
+        if self._first_ns is None:
+            self._first_ns = message.receive_ns
+        if message.topic == self._instruction:
+            text = str(self._scan.deserialize(message.raw, message.type).data)
+            self._scan.instructions.append((message.ordinal, message.receive_ns, text))
+        if message.topic in self._rows:
+            stamp_ns = _stamp(message.raw) if message.topic in self._stamped else 0
+            self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns))
+            self._watch_size(message)
+
+    def _watch_size(self, message: BagMessage) -> None:
+        size = image_size(message.raw, message.type)
+        if size is None:
+            return
+        before = self._sizes.setdefault(message.topic, size)
+        if before != size:
+            at_s = (message.receive_ns - (self._first_ns or 0)) / NANOSECONDS
+            self._scan.notes.append(
+                f"{self._scan.bag}: the images on {message.topic} change from {before[0]}x{before[1]} to "
+                f"{size[0]}x{size[1]} (height x width) {at_s:.3f} s into the bag; all are resized to the contract's"
+            )
+            self._sizes[message.topic] = size
+
+    def finish(self) -> None:
+        """Turn what was noted into arrays, in the order in which the bag is to be read."""
+        times = {topic: self._times(topic, rows) for topic, rows in self._rows.items() if rows}
+        self._scan.order = order_to_read(list(times.values()))
+        if self._scan.order == "time":
+            # The place in the file says nothing then; that in time takes its part
+            self._rows = {
+                topic: [(receive_ns, receive_ns, stamp_ns) for _, receive_ns, stamp_ns in sorted(rows, key=_by_time)]
+                for topic, rows in self._rows.items()
+            }
+            self._scan.instructions = sorted((ns, ns, text) for _, ns, text in self._scan.instructions)
+            times = {topic: self._times(topic, rows) for topic, rows in self._rows.items() if rows}
+        self._scan.times = times
+        notes = self._scan.notes
+        sizes = [note for note in notes if "the images on" in note]
+        if len(sizes) > _SIZE_NOTES:
+            notes[:] = [n for n in notes if n not in sizes[_SIZE_NOTES:]]
+            notes.append(f"{self._scan.bag}: and {len(sizes) - _SIZE_NOTES} further changes of an image's size")
+
+    def _times(self, topic: str, rows: list[tuple[int, int, int]]) -> TopicTimes:
+        table = np.array(rows, np.int64).reshape(-1, 3)
+        header = table[:, 2] if topic in self._by_header else None
+        return TopicTimes(topic, table[:, 0], table[:, 1], header)
+
+
+_SIZE_NOTES = 3
+
+
+def _by_time(row: tuple[int, int, int]) -> tuple[int, int]:
+    return row[1], row[0]
+
+
+def _check_topics(bag: Path, sources: list[Source], topics: Mapping[str, str]) -> None:
     for source in sources:
         if source.topic not in topics and source.required:
             raise DatasetError(
                 f"{bag}: lacks the topic {source.topic} of '{source.key}'; "
-                f"it holds {', '.join(sorted(topics)) or 'no message'}."
+                f"it holds {', '.join(sorted(topics))[:500] or 'no message'}."
                 f"{nearest_name(source.topic, topics)}"
             )
         if topics.get(source.topic, source.type) != source.type:
@@ -181,33 +243,28 @@ def _check_topics(bag: Path, sources: list[_Source], topics: dict[str, str]) -> 
             )
 
 
-def _stamp(raw: bytes) -> int | None:
-    """Header stamp in ns, None where there is none to use."""
+def _check_messages(bag: Path, sources: list[Source], times: Mapping[str, TopicTimes], clock: ClockMode) -> None:
+    for source in sources:
+        if not source.required:
+            continue
+        found = times.get(source.topic)
+        refused = ""
+        if found is not None and source.by_header and clock != "receive" and found.header_ns is not None:
+            if found.header_ns.any():
+                continue
+            refused = (
+                f" ({len(found.header_ns)} had no usable header stamp; --clock receive takes the time of receiving)"
+            )
+        elif found is not None:
+            continue
+        raise DatasetError(
+            f"{bag}: '{source.key}' has no message with a time on {source.topic}{refused}; was the sensor running?"
+        )
+
+
+def _stamp(raw: bytes) -> int:
+    """Header stamp in ns, 0 where there is none to use."""
     try:
-        return header_stamp_ns(raw) or None
+        return max(0, header_stamp_ns(raw))
     except DecodeError:
-        return None
-
-
-def _clock_offset(arrivals: Iterable[list[tuple[int, int | None]]]) -> int:
-    delays = [receive - stamp for messages in arrivals for receive, stamp in messages if stamp is not None]
-    if not delays or abs(float(np.median(delays))) < _SAME_CLOCK_S * NANOSECONDS:
         return 0
-    return min(delays)
-
-
-def _stream(source: _Source, messages: list[tuple[int, int | None]], offset_ns: int) -> StreamScan:
-    stamps: list[int] = []
-    delays: list[int] = []
-    refused = 0
-    for receive_ns, header_ns in messages:
-        stamp_ns = header_ns if source.by_header else receive_ns - offset_ns
-        if header_ns is not None:
-            delays.append(receive_ns - offset_ns - header_ns)
-        if stamp_ns is None or (stamps and stamp_ns <= stamps[-1]):
-            refused += 1
-        else:
-            stamps.append(stamp_ns)
-    return StreamScan(
-        source.key, source.topic, source.max_age_s, np.array(stamps, np.int64), np.array(delays, np.int64), refused
-    )

@@ -65,7 +65,7 @@ def from_quaternion(quaternions: ArrayLike, target: str) -> Floats:
 
 def matrix_of_quaternion(quaternions: ArrayLike) -> Floats:
     """Return rotation matrices float64 [..., 3, 3] of quaternions [..., 4]."""
-    x, y, z, w = np.moveaxis(_canonical(np.asarray(quaternions, dtype=np.float64)), -1, 0)
+    x, y, z, w = _numbers(_canonical(np.asarray(quaternions, dtype=np.float64)))
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
@@ -76,8 +76,8 @@ def matrix_of_quaternion(quaternions: ArrayLike) -> Floats:
 
 def multiply(left: ArrayLike, right: ArrayLike) -> Floats:
     """Return the quaternions [..., 4] of rotating by `right` first, then by `left`."""
-    lx, ly, lz, lw = np.moveaxis(np.asarray(left, dtype=np.float64), -1, 0)
-    rx, ry, rz, rw = np.moveaxis(np.asarray(right, dtype=np.float64), -1, 0)
+    lx, ly, lz, lw = _numbers(np.asarray(left, dtype=np.float64))
+    rx, ry, rz, rw = _numbers(np.asarray(right, dtype=np.float64))
     product = [
         lw * rx + lx * rw + ly * rz - lz * ry,
         lw * ry - lx * rz + ly * rw + lz * rx,
@@ -110,10 +110,15 @@ def slerp(start: ArrayLike, end: ArrayLike, weight: float, form: str = "quaterni
     return from_quaternion(multiply(first, to_quaternion(weight * step, "rotation_vector")), form)
 
 
+def _numbers(quaternions: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return x, y, z and w of quaternions [..., 4]. Faster than `np.moveaxis` for few of them."""
+    return quaternions[..., 0], quaternions[..., 1], quaternions[..., 2], quaternions[..., 3]
+
+
 def _canonical(quaternions: Floats) -> Floats:
     """Scale to unit length and choose w ≥ 0 of the two quaternions of each rotation."""
-    length = np.linalg.norm(quaternions, axis=-1, keepdims=True)
-    if not np.all(length > 1e-6):  # also true of NaN
+    length = np.sqrt(np.add.reduce(quaternions * quaternions, axis=-1, keepdims=True))
+    if not (length > 1e-6).all():  # also true of NaN
         raise ValueError("a quaternion of length zero or NaN stands for no rotation")
     unit = quaternions / length
     return np.where(unit[..., 3:] < 0, -unit, unit)

@@ -6,6 +6,7 @@ episodes or features.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ class VideoEncoder:
         self._stream: Any = self._container.add_stream(name, rate=fps, options=options)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = Fraction(1, fps)
+        self._real_time_before = _real_time_threads()
+        self._stream.codec_context.open()
+        _leave_real_time(self._real_time_before)
         self._time_base = Fraction(1, fps)
         self.frames = 0
 
@@ -83,6 +88,7 @@ class VideoEncoder:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = self.frames, self._time_base
         self._container.mux(self._stream.encode(frame))
+        _leave_real_time(self._real_time_before)  # some are started by the frames
         self.frames += 1
 
     def close(self) -> None:
@@ -91,8 +97,30 @@ class VideoEncoder:
         self._container.close()
 
     def abandon(self) -> None:
-        """Close the file without finishing it."""
+        """Close the file without finishing it; harmless after `close`."""
         self._container.close()
+
+
+def _real_time_threads() -> set[int]:
+    """Return the numbers of this process's threads that have real-time priority; none on another system than Linux."""
+    found = set()
+    tasks = Path("/proc/self/task")
+    for path in tasks.iterdir() if tasks.is_dir() else ():
+        with suppress(OSError):  # it may have ended
+            if os.sched_getscheduler(int(path.name)) in (os.SCHED_FIFO, os.SCHED_RR):
+                found.add(int(path.name))
+    return found
+
+
+def _leave_real_time(before: set[int]) -> None:
+    """Take real-time priority from all threads that had none before.
+
+    SVT-AV1 asks for SCHED_FIFO at 99 where it is allowed to (as root, in most containers), for dozens of threads of its
+    own and for the one that opens it. They would hold up the robot's threads and the machine itself.
+    """
+    for thread in _real_time_threads() - before:
+        with suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def check_video_size(height: int, width: int, codec: Codec) -> None:
@@ -157,7 +185,7 @@ def read_frames(path: Path, start_s: float, count: int, fps: int, shape: tuple[i
     try:
         with av.open(str(path)) as container:
             _decode_into(frames, container, path, start_s, fps)
-    except av.FFmpegError as reason:
+    except (av.FFmpegError, IndexError, ValueError) as reason:  # damaged names are no UTF-8
         raise DatasetError(f"{path}: not readable as video: {reason}") from reason
     return frames
 
@@ -194,5 +222,5 @@ def frame_times(path: Path) -> list[Fraction]:
         with av.open(str(path)) as container:
             video = container.streams.video[0]
             return sorted(p.pts * video.time_base for p in container.demux(video) if p.pts is not None and p.size)
-    except (av.FFmpegError, IndexError) as reason:
+    except (av.FFmpegError, IndexError, ValueError) as reason:
         raise DatasetError(f"{path}: not readable as video: {reason}") from reason

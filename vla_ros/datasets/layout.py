@@ -36,6 +36,9 @@ INDEX_FEATURES: dict[str, str] = {
 }
 """Columns that every dataset has beside its features, with their dtypes."""
 
+_IMAGE_NAMES = ("height", "width", "channels")
+_DTYPES = ("bool", "float16", "float32", "float64", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)))
+
 ImageStorage = Literal["video", "png"]
 Codec = Literal["av1", "h264"]
 
@@ -138,28 +141,38 @@ def info_content(
     }
 
 
+def is_read(entry: Mapping[str, Any]) -> bool:
+    """Whether a feature is numbers or images; text and whatever else is let be."""
+    return entry.get("dtype") in _DTYPES or entry.get("dtype") in ("image", "video")
+
+
 def feature_of(key: str, entry: Mapping[str, Any], source: Path) -> FeatureSpec:
     """Return the feature that an entry of ``info.json`` describes.
 
     Raises:
-        DatasetError: The entry lacks a field, or holds a dtype that is no array of numbers.
+        DatasetError: An image has no three axes.
     """
-    try:
-        dtype, shape, names = str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), entry.get("names")
-    except (KeyError, TypeError, ValueError) as reason:
-        raise DatasetError(f"{source}: feature '{key}' must have dtype, shape and names, got {entry!r}.") from reason
+    dtype, shape, names = str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), entry.get("names")
     if dtype in ("image", "video"):
-        return FeatureSpec(key, "image", shape, "uint8", ("height", "width", "channels"))
-    if dtype not in ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16"):
-        raise DatasetError(
-            f"{source}: feature '{key}' has dtype '{dtype}', which is not read here; numbers and images are."
-        )
+        return FeatureSpec(key, "image", _image_shape(key, shape, names, source), "uint8", _IMAGE_NAMES)
     info = entry.get("info") or {}
     if info.get("kind") in ("points", "window") and "layout" in info:
         layout = tuple(int(n) for n in info["layout"])
         return FeatureSpec(key, info["kind"], layout, dtype, tuple(info.get("fields", ())))
     kind: Literal["action", "vector"] = "action" if key == "action" else "vector"
     return FeatureSpec(key, kind, shape, dtype, _flat_names(names, shape))
+
+
+def _image_shape(key: str, shape: tuple[int, ...], names: object, source: Path) -> tuple[int, ...]:
+    """Return height, width and channels; some datasets of others name the channels first."""
+    first = isinstance(names, list) and bool(names) and str(names[0]).startswith("channel")
+    if len(shape) == 3 and first:
+        shape = (shape[1], shape[2], shape[0])
+    if len(shape) != 3 or shape[2] != 3:
+        raise DatasetError(
+            f"{source}: image feature '{key}' must have height, width and 3 channels, got {list(shape)}."
+        )
+    return shape
 
 
 def _flat_names(names: object, shape: tuple[int, ...]) -> tuple[str, ...]:

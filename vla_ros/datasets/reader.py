@@ -1,23 +1,42 @@
 """Opens a LeRobotDataset v3.0 and gives its episodes as arrays. Reads only; strict about what it finds."""
 
 import hashlib
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from vla_ros.contract import FeatureSpec, RobotContract, load_contract
 from vla_ros.data_types import DatasetError, nearest_name
 from vla_ros.datasets import layout
+from vla_ros.datasets.checks import (
+    check_episode_rows,
+    check_feature,
+    check_info,
+    check_statistics,
+    check_videos_follow,
+    read_json,
+)
 from vla_ros.datasets.images import read_frames
 from vla_ros.datasets.layout import FileAddress
-from vla_ros.datasets.statistics import Statistics, aggregate_statistics, from_stored
-from vla_ros.datasets.tables import read_table, read_tasks, values_of
+from vla_ros.datasets.statistics import (
+    MOMENTS,
+    QUANTILE_NUMBERS,
+    QUANTILES,
+    STATISTICS,
+    PixelCounts,
+    Statistics,
+    aggregate_statistics,
+    compute_statistics,
+    from_stored,
+)
+from vla_ros.datasets.tables import column_names, read_table, read_tasks, values_of
+
+_COUNTED_EPISODES, _COUNTED_IMAGES = 50, 20
+"""How many episodes, and images of each, stand for a camera of which the dataset has no statistics."""
 
 
 @dataclass(frozen=True)
@@ -56,48 +75,38 @@ class EpisodeDataset:
 
     def __init__(self, root: str | Path, without_stats: bool = False) -> None:
         self.root = Path(root)
-        self.info = _read_json(self.root / layout.INFO_PATH)
-        self._check_info()
+        source = self.root / layout.INFO_PATH
+        self.info = read_json(source)
+        check_info(self.info, source)
         self.fps = int(self.info["fps"])
         self.robot_type = str(self.info.get("robot_type") or "")
-        source = self.root / layout.INFO_PATH
-        self.features: dict[str, FeatureSpec] = {
-            key: layout.feature_of(key, entry, source)
-            for key, entry in self.info["features"].items()
-            if key not in layout.INDEX_FEATURES and entry.get("dtype") != "string"
-        }
+        self.features: dict[str, FeatureSpec] = {}
+        for key, entry in self.info["features"].items():
+            check_feature(key, entry, source)
+            if key not in layout.INDEX_FEATURES and layout.is_read(entry):
+                self.features[key] = layout.feature_of(key, entry, source)
         self.tasks = read_tasks(self.root / layout.TASKS_PATH)
         self._rows = self._read_episode_rows()
         self.lengths: tuple[int, ...] = tuple(row["length"] for row in self._rows)
         self._check_rows()
         self.stats: dict[str, Statistics] = {} if without_stats else self._read_stats()
 
-    def _check_info(self) -> None:
-        source, info = self.root / layout.INFO_PATH, self.info
-        version = info.get("codebase_version")
-        if version != layout.CODEBASE_VERSION:
-            raise DatasetError(
-                f"{source}: codebase_version is {version!r}, this reads '{layout.CODEBASE_VERSION}'; "
-                "convert the dataset with LeRobot's own converter or record it again."
-            )
-        for field in ("fps", "features", "total_episodes", "total_frames", "data_path"):
-            if info.get(field) is None:
-                raise DatasetError(f"{source}: lacks the field '{field}'.")
-        if int(info["fps"]) != info["fps"] or info["fps"] < 1:
-            raise DatasetError(f"{source}: fps must be an integer of at least 1, got {info['fps']!r}.")
+    @property
+    def _video_keys(self) -> list[str]:
+        return [key for key in self.features if self.info["features"][key]["dtype"] == "video"]
 
     def _read_episode_rows(self) -> list[dict[str, Any]]:
         files = sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet"))
         if not files:
             raise DatasetError(f"{self.root / 'meta/episodes'}: no episode table; the dataset is incomplete.")
-        tables = []
+        rows: list[dict[str, Any]] = []
+        self._file_of_row: dict[int, Path] = {}
         for path in files:
-            table = read_table(path)
-            if path == files[0]:
-                self._statistics_columns = [name for name in table.column_names if name.startswith("stats/")]
-            tables.append(table.select([name for name in table.column_names if not name.startswith("stats/")]))
-        self._episode_files = files
-        rows = pa.concat_tables(tables, promote_options="default").to_pylist()
+            names = column_names(path)
+            own = read_table(path, [name for name in names if not name.startswith("stats/")]).to_pylist()
+            check_episode_rows(own, self._video_keys, path)
+            self._file_of_row |= {row["episode_index"]: path for row in own}
+            rows += own
         return sorted(rows, key=lambda row: int(row["episode_index"]))
 
     def _check_rows(self) -> None:
@@ -111,6 +120,7 @@ class EpisodeDataset:
                     f"{row['length']}, expected episode {index} from row {end}."
                 )
             end = last
+        check_videos_follow(self._rows, self._video_keys, self.fps, place)
         for field, expected in (("total_episodes", len(self._rows)), ("total_frames", end)):
             if self.info[field] != expected:
                 raise DatasetError(
@@ -119,10 +129,13 @@ class EpisodeDataset:
                 )
 
     def _read_stats(self) -> dict[str, Statistics]:
-        stored = _read_json(self.root / layout.STATS_PATH)
+        path = self.root / layout.STATS_PATH
+        stored = read_json(path, finite=False)
         missing = [key for key in self.features if key not in stored]
         if missing:
-            raise DatasetError(f"{self.root / layout.STATS_PATH}: has no statistics of '{missing[0]}'.")
+            raise DatasetError(f"{path}: has no statistics of '{missing[0]}'.")
+        for key, spec in self.features.items():
+            check_statistics(stored[key], spec, f"{path}: '{key}'")
         return {key: from_stored(stored[key], spec) for key, spec in self.features.items()}
 
     @property
@@ -164,7 +177,8 @@ class EpisodeDataset:
         """
         if not self.contract_path.is_file():
             raise DatasetError(
-                f"{self.contract_path}: no such file; this dataset was not converted from bags of a contract."
+                f"{self.contract_path}: no such file; this dataset was not converted from bags of a contract. Write "
+                "one for its robot and give it as dataset.contract in the recipe."
             )
         contract = load_contract(self.contract_path)
         if contract.hash != self.contract_hash:
@@ -173,6 +187,22 @@ class EpisodeDataset:
                 f"{layout.CONTRACT_HASH_PATH}; the contract was edited after the conversion."
             )
         return contract
+
+    def has_several_tasks(self, index: int) -> bool:
+        """Whether the instruction changes within an episode."""
+        return len(self._row(index)["tasks"]) > 1
+
+    def tasks_of_frames(self, index: int) -> list[str]:
+        """Return the instruction of every frame of an episode.
+
+        Raises:
+            DatasetError: A frame's task_index is none of the dataset's tasks.
+        """
+        spec = FeatureSpec("task_index", "vector", (1,), "int64", ("task_index",))
+        numbers = self.column(spec, episodes=[index])[:, 0]
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self.tasks):
+            raise DatasetError(f"{self.root}: episode {index} has a task_index that is not in {layout.TASKS_PATH}.")
+        return [self.tasks[number] for number in numbers]
 
     def task(self, index: int) -> str:
         """Return the instruction of one episode; where it has several, the first."""
@@ -215,8 +245,7 @@ class EpisodeDataset:
 
     def video_files(self, index: int) -> list[Path]:
         """Return the video files that an episode's frames lie in, one per video feature."""
-        keys = [key for key in self.features if self.info["features"][key]["dtype"] == "video"]
-        return [self._video_file(self._row(index), key) for key in keys]
+        return [self._video_file(self._row(index), key) for key in self._video_keys]
 
     def _file(self, address: FileAddress, pattern: str, video_key: str = "") -> Path:
         return address.path(self.root, pattern, video_key)
@@ -239,40 +268,82 @@ class EpisodeDataset:
             )
         return self.features[key]
 
-    def column(self, spec: FeatureSpec, stride: int = 1) -> NDArray[Any]:
-        """Return every `stride`-th frame's value of a numeric column over all episodes, [L, ...]."""
-        paths = dict.fromkeys(
-            self._file(FileAddress(row["data/chunk_index"], row["data/file_index"]), self.info["data_path"])
-            for row in self._rows
-        )
+    def column(self, spec: FeatureSpec, stride: int = 1, episodes: Collection[int] | None = None) -> NDArray[Any]:
+        """Return every `stride`-th frame's value of a numeric column over all or some episodes, [L, ...]."""
+        chosen = range(self.n_episodes) if episodes is None else sorted(set(episodes))
+        paths: dict[Path, list[int]] = {}
+        for index in chosen:
+            row = self._row(index)
+            address = FileAddress(row["data/chunk_index"], row["data/file_index"])
+            paths.setdefault(self._file(address, self.info["data_path"]), []).append(index)
         parts, passed = [], 0
-        for path in paths:
-            values = values_of(read_table(path, [spec.key])[spec.key], spec, path)
+        for path, own in paths.items():
+            names = [spec.key] if episodes is None else [spec.key, "episode_index"]
+            table = read_table(path, names)
+            values = values_of(table[spec.key], spec, path)
+            if episodes is not None:
+                values = values[np.isin(table["episode_index"].to_numpy(), own)]
             parts.append(values[-passed % stride :: stride].copy())
             passed += len(values)
         return np.concatenate(parts)
 
     def statistics(self, episodes: Sequence[int] | None = None) -> dict[str, Statistics]:
-        """Return the statistics of some episodes, combined from those of each; of all of them as stored."""
+        """Return the statistics of some or all episodes.
+
+        Moments are combined from those of each episode, quantiles of numbers are taken from the rows themselves, and
+        those of images are merged from those of each episode. What the dataset does not store is computed.
+        """
         if episodes is None:
-            return self.stats
+            return {key: self._completed(self.stats[key], spec, None) for key, spec in self.features.items()}
         parts = [self.episode_statistics(index) for index in episodes]
-        return {key: aggregate_statistics([part[key] for part in parts]) for key in self.features}
+        result = {}
+        for key, spec in self.features.items():
+            own = [part[key] for part in parts if key in part]
+            whole = len(own) == len(parts) and all(part.keys() >= MOMENTS for part in own)
+            total = aggregate_statistics(own) if whole else {}
+            result[key] = self._completed(total, spec, episodes)
+        return result
+
+    def _completed(self, stored: Statistics, spec: FeatureSpec, episodes: Sequence[int] | None) -> Statistics:
+        """Return statistics with what is missing, or was averaged, taken from the data."""
+        missing = [name for name in STATISTICS if name not in stored]
+        if spec.kind == "image":
+            return stored if not missing else self._image_statistics(spec, episodes) | stored
+        if episodes is None and not missing:
+            return stored
+        frames = sum(self.lengths if episodes is None else (self.lengths[index] for index in episodes))
+        stride = max(1, frames * layout.flat_size(spec) // QUANTILE_NUMBERS)
+        exact = compute_statistics({spec.key: self.column(spec, stride, episodes)}, {spec.key: spec})[spec.key]
+        return {**exact, **{name: value for name, value in stored.items() if name not in QUANTILES}}
+
+    def _image_statistics(self, spec: FeatureSpec, episodes: Sequence[int] | None) -> Statistics:
+        """Count the pixels of some images of some episodes, evenly spread."""
+        chosen = list(range(self.n_episodes)) if episodes is None else list(episodes)
+        counts = PixelCounts()
+        for index in chosen[:: max(1, len(chosen) // _COUNTED_EPISODES)]:
+            images = self.episode(index, [spec.key]).values[spec.key]
+            for image in images[:: max(1, len(images) // _COUNTED_IMAGES)]:
+                counts.add(image)
+        return counts.statistics()
 
     def episode_statistics(self, index: int) -> dict[str, Statistics]:
         """Return the statistics stored with one episode, of its features and of the format's columns."""
-        row = self._row(index)
-        address = FileAddress(row["meta/episodes/chunk_index"], row["meta/episodes/file_index"])
-        path = self._file(address, layout.EPISODES_PATH)
-        table = read_table(path, self._statistics_columns, filters=[("episode_index", "==", index)])
+        self._row(index)
+        path = self._file_of_row[index]
+        names = [name for name in column_names(path) if name.startswith("stats/")]
+        table = read_table(path, [*names, "episode_index"], filters=[("episode_index", "==", index)])
         if table.num_rows != 1:
             raise DatasetError(f"{path}: holds {table.num_rows} rows of episode {index} in place of one.")
         stored: dict[str, dict[str, Any]] = {}
-        for name, value in table.to_pylist()[0].items():
-            key, statistic = name.removeprefix("stats/").rsplit("/", 1)
-            stored.setdefault(key, {})[statistic] = value
+        for name, value in table.select(names).to_pylist()[0].items():
+            key, _, statistic = name.removeprefix("stats/").rpartition("/")
+            if value is not None:
+                stored.setdefault(key, {})[statistic] = value
         plain = {key: FeatureSpec(key, "vector", (1,), dtype, (key,)) for key, dtype in layout.INDEX_FEATURES.items()}
         specs = {**self.features, **plain}
+        for key, values in stored.items():
+            if key in specs:
+                check_statistics(values, specs[key], f"{path}: episode {index}, '{key}'")
         return {key: from_stored(values, specs[key]) for key, values in stored.items() if key in specs}
 
     def next_file_numbers(self) -> dict[str, int]:
@@ -295,15 +366,3 @@ def _places(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("episodes", "meta/episodes/"),
         *((v.removeprefix("videos/").rstrip("/"), v) for v in videos),
     ]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file; this is no LeRobotDataset, or an incomplete one.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as reason:
-        raise DatasetError(f"{path}: not readable as JSON: {reason}") from reason
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected an object, got {type(content).__name__}.")
-    return content

@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import FeatureSpec
 
+QUANTILE_NUMBERS = 20_000_000
+"""Numbers of a feature read back for the quantiles of many episodes; beyond it, evenly spaced frames."""
 QUANTILES: dict[str, float] = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 STATISTICS = ("min", "max", "mean", "std", "count", *QUANTILES)
 """Names of the statistics, in the order in which they are stored."""
+
+MOMENTS = frozenset(STATISTICS) - QUANTILES.keys()
+"""Those that follow exactly from the statistics of parts."""
 
 Statistics = dict[str, NDArray[Any]]
 """Statistic's name → float64 array; ``count`` int64 [1]."""
@@ -130,8 +135,8 @@ def _level_statistics(levels: NDArray[np.int64]) -> dict[str, float]:
 def aggregate_statistics(parts: Sequence[Statistics]) -> Statistics:
     """Combine the statistics of disjoint sets of rows, e.g. of episodes.
 
-    Minimum, maximum, mean, standard deviation and count are exact. Quantiles are averages weighted by count,
-    which is an approximation: quantiles of a whole do not follow from those of its parts.
+    Minimum, maximum, mean, standard deviation and count are exact. Quantiles are those of the mixture of the parts'
+    distributions, each known at its quantiles and linear between them: good to a few percent of the range.
     """
     filled = [part for part in parts if int(part["count"][0]) > 0]
     if not filled:
@@ -149,9 +154,42 @@ def aggregate_statistics(parts: Sequence[Statistics]) -> Statistics:
         "std": np.sqrt((weights * (variances + (means - mean) ** 2)).sum(axis=0)),
         "count": np.array([counts.sum()], np.int64),
     }
-    for name in QUANTILES:
-        result[name] = (weights * np.stack([part[name] for part in filled])).sum(axis=0)
+    known = [name for name in QUANTILES if all(name in part for part in filled)]
+    if len(known) == len(QUANTILES):
+        result |= _mixed_quantiles(filled, counts / counts.sum())
     return result
+
+
+def _mixed_quantiles(parts: Sequence[Statistics], weights: NDArray[np.float64]) -> Statistics:
+    """Return the quantiles of a mixture, number by number: where the weighted sum of the parts' CDFs reaches each."""
+    names = ("min", *QUANTILES, "max")
+    levels = np.array([0.0, *QUANTILES.values(), 1.0])
+    shape = parts[0]["mean"].shape
+    points = np.stack([[part[name].reshape(-1) for name in names] for part in parts])  # [parts, 7, S]
+    result = {name: np.empty(points.shape[2]) for name in QUANTILES}
+    for number in range(points.shape[2]):
+        own = np.maximum.accumulate(points[:, :, number], axis=1)
+        grid = np.unique(own)
+        below = np.zeros(len(grid))  # the CDF just below each point of the grid, and at it: a constant part jumps
+        at = np.zeros(len(grid))
+        for weight, values in zip(weights, own, strict=True):
+            first, last = np.searchsorted(values, grid, "left"), np.searchsorted(values, grid, "right") - 1
+            inner = np.interp(grid, *_distinct(values, levels))
+            exact = np.isin(grid, values)
+            below += weight * np.where(exact, levels[np.minimum(first, len(levels) - 1)] * (first > 0), inner)
+            at += weight * np.where(exact, levels[np.maximum(last, 0)], inner)
+        steps = np.maximum.accumulate(np.stack([below, at], 1).reshape(-1))
+        for name, level in QUANTILES.items():
+            result[name][number] = np.interp(level, steps, np.repeat(grid, 2))
+    return {name: values.reshape(shape) for name, values in result.items()}
+
+
+def _distinct(
+    values: NDArray[np.float64], levels: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the points of a CDF with each value once, at its highest level."""
+    last = np.append(values[1:] > values[:-1], True)
+    return values[last], levels[last]
 
 
 def stored_form(statistics: Statistics, spec: FeatureSpec) -> dict[str, Any]:
@@ -167,12 +205,14 @@ def from_stored(stored: Mapping[str, Any], spec: FeatureSpec) -> Statistics:
     """Return statistics from what `stored_form` wrote, or from another writer's file."""
     result: Statistics = {}
     for name in STATISTICS:
-        if name not in stored:
+        if name not in stored or stored[name] is None:
             continue
         array = np.asarray(stored[name], np.int64 if name == "count" else np.float64)
         if name != "count" and spec.kind in ("points", "window"):
             array = array.reshape(spec.shape)[0]
         elif name != "count" and spec.kind == "image":
             array = array.reshape(3, 1, 1)
+        elif name != "count":
+            array = array.reshape(-1)
         result[name] = array
     return result

@@ -45,9 +45,9 @@ def number_column(values: NDArray[Any], spec: FeatureSpec) -> Any:
     return flat if flat_size(spec) == 1 else pa.FixedSizeListArray.from_arrays(flat, flat_size(spec))
 
 
-def image_column(pictures: Sequence[bytes]) -> Any:
-    """Return the column of images already encoded as PNG."""
-    paths = pa.array([f"frame-{index:06d}.png" for index in range(len(pictures))], pa.string())
+def image_column(pictures: Sequence[bytes], first: int = 0) -> Any:
+    """Return the column of images already encoded as PNG; `first` is the number of the first one's frame."""
+    paths = pa.array([f"frame-{first + index:06d}.png" for index in range(len(pictures))], pa.string())
     return pa.StructArray.from_arrays([pa.array(pictures, pa.binary()), paths], fields=list(IMAGE_TYPE))
 
 
@@ -65,15 +65,29 @@ def values_of(column: Any, spec: FeatureSpec, source: Path) -> NDArray[Any]:
         return np.stack(images)
     if column.null_count:
         raise DatasetError(f"{source}: column '{spec.key}' has {column.null_count} empty rows.")
-    is_list = pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)
-    flat = (column.flatten() if is_list else column).to_numpy(zero_copy_only=False)
-    if flat.size != len(column) * flat_size(spec):
+    flat = _flattened(column, spec, source).to_numpy(zero_copy_only=False)
+    if flat.size != len(column) * flat_size(spec) or flat.dtype.kind not in "bfiu":
         raise DatasetError(
             f"{source}: column '{spec.key}' has {flat.size / max(1, len(column)):g} numbers a row, "
             f"info.json says {flat_size(spec)}."
         )
     values: NDArray[Any] = flat.astype(np.dtype(spec.dtype)).reshape(len(column), *spec.shape)
     return values
+
+
+_IS_LIST = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+
+
+def _flattened(column: Any, spec: FeatureSpec, source: Path) -> Any:
+    """Return the numbers of lists, of lists of lists and so on, one after the other; none may be missing."""
+    while any(is_list(column.type) for is_list in _IS_LIST):
+        lengths = pc.unique(pc.list_value_length(column))
+        if column.null_count or len(lengths) > 1:
+            raise DatasetError(f"{source}: column '{spec.key}' has rows of several lengths, {lengths.to_pylist()[:5]}.")
+        column = column.flatten()
+    if column.null_count:
+        raise DatasetError(f"{source}: column '{spec.key}' has {column.null_count} empty values.")
+    return column
 
 
 class RollingTable:
@@ -101,12 +115,12 @@ class RollingTable:
         return self._address
 
     def write(self, table: Any) -> None:
-        """Append one table to the file that `address_for` gave."""
+        """Append one table, as a row group, to the file that `address_for` gave."""
         if self._writer is None:
             path = self._address.path(self._root, self._pattern)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._sink = path.open("wb")
-            self._writer = pq.ParquetWriter(self._sink, self._schema)
+            self._writer = pq.ParquetWriter(self._sink, self._schema, write_page_checksum=True)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
     def close(self) -> None:
@@ -125,7 +139,8 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([("task_index", pa.int64()), ("task", pa.string())])
     columns = {"task_index": list(range(len(tasks))), "task": list(tasks)}
-    pq.write_table(pa.table(columns, schema=schema.with_metadata({"pandas": json.dumps(_pandas_description())})), path)
+    table = pa.table(columns, schema=schema.with_metadata({"pandas": json.dumps(_pandas_description())}))
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def _pandas_description() -> dict[str, Any]:
@@ -157,16 +172,37 @@ def read_tasks(path: Path) -> list[str]:
         DatasetError: The file is missing, or does not say which column is the index.
     """
     table = read_table(path)
-    description = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
-    index = [name for name in description.get("index_columns", []) if isinstance(name, str)]
+    try:
+        description = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+        index = [name for name in description.get("index_columns", []) if isinstance(name, str)]
+    except (ValueError, RecursionError, AttributeError, TypeError) as reason:
+        raise DatasetError(f"{path}: its description of the pandas index is not readable.") from reason
     if "task_index" not in table.column_names or len(index) != 1 or index[0] not in table.column_names:
         raise DatasetError(
             f"{path}: needs a column task_index and the task as its pandas index, has {', '.join(table.column_names)}."
         )
-    pairs = sorted(zip(table["task_index"].to_pylist(), table[index[0]].to_pylist(), strict=True))
-    if [number for number, _ in pairs] != list(range(len(pairs))):
-        raise DatasetError(f"{path}: task_index must count from 0 without gaps, got {[number for number, _ in pairs]}.")
-    return [str(task) for _, task in pairs]
+    numbers, tasks = table["task_index"].to_pylist(), table[index[0]].to_pylist()
+    if sorted(number for number in numbers if isinstance(number, int)) != list(range(len(numbers))):
+        raise DatasetError(f"{path}: task_index must count from 0 without gaps, got {str(numbers)[:80]}.")
+    if not all(isinstance(task, str) for task in tasks):
+        raise DatasetError(f"{path}: the tasks must be texts.")
+    return [task for _, task in sorted(zip(numbers, tasks, strict=True))]
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of a parquet file's columns.
+
+    Raises:
+        DatasetError: The file is missing or no parquet.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError) as reason:
+        raise _unreadable(path, reason) from reason
+
+
+def _unreadable(path: Path, reason: Exception) -> DatasetError:
+    return DatasetError(f"{path}: not readable as parquet: {' '.join(str(reason).split())[:200]}")
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, **options: Any) -> Any:
@@ -178,9 +214,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None, **options: Any)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; the dataset is incomplete or this is no LeRobotDataset.")
     try:
-        table = pq.ParquetFile(path).read(columns) if not options else pq.read_table(path, columns=columns, **options)
-    except (pa.ArrowException, OSError) as reason:
-        raise DatasetError(f"{path}: not readable as parquet: {' '.join(str(reason).split())}") from reason
+        if options:
+            table = pq.read_table(path, columns=columns, page_checksum_verification=True, **options)
+        else:
+            table = pq.ParquetFile(path, page_checksum_verification=True).read(columns)
+    except (pa.ArrowException, OSError, ValueError) as reason:
+        raise _unreadable(path, reason) from reason
     missing = [name for name in columns or () if name not in table.column_names]
     if missing:
         raise DatasetError(f"{path}: lacks the column '{missing[0]}'.")

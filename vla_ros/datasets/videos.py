@@ -40,12 +40,10 @@ class RollingVideo:
         }
 
     def close(self) -> None:
-        """Write the current file and drop its segments."""
+        """Write the current file."""
         if not self._parts:
             return
         path = self._address.path(self._root, VIDEO_PATH, self._key)
         path.parent.mkdir(parents=True, exist_ok=True)
         join_videos(self._parts, path, self._fps)
-        for part in self._parts:
-            part.unlink()
         self._parts, self._bytes, self._frames = [], 0, 0

@@ -4,7 +4,7 @@ Windows never reach across an episode's ends: the first frame is repeated before
 after the end, and masks say where.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class WindowSampler:
         action_horizon: H, actions from the current one on.
         past_action: Whether windows also hold the actions of their older frames.
         goal_camera: Camera whose last frame of the episode is its ``goal.image``; None gives none.
+        shapes: Feature key → shape at one tick, where it is to differ from the dataset's (a matrix as a vector).
         cache_folder: Keep frames in files here (memory-mapped, removed by whoever made the folder) in place of RAM.
 
     Attributes:
@@ -76,6 +77,7 @@ class WindowSampler:
         past_action: bool = False,
         goal_camera: str | None = None,
         cache_folder: Path | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         if n_obs_steps < 1 or action_horizon < 1:
             raise ValueError(f"n_obs_steps {n_obs_steps} and action_horizon {action_horizon} must be at least 1")
@@ -88,8 +90,10 @@ class WindowSampler:
         self.episode_of_frame: NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
         self._start, self._end = (ends - lengths)[self.episode_of_frame], ends[self.episode_of_frame]
         self.tasks = [dataset.task(index) for index in episodes]
+        self._task_of_frame = self._tasks_of_frames(dataset, episodes)
+        shapes = shapes or {}
         self.frames = {
-            key: _allocate((int(ends[-1]), *spec.shape), spec.dtype, key, cache_folder)
+            key: _allocate((int(ends[-1]), *shapes.get(key, spec.shape)), spec.dtype, key, cache_folder)
             for key, spec in ((key, dataset.feature(key)) for key in (*self.keys, "action"))
         }
         goals = []
@@ -97,10 +101,16 @@ class WindowSampler:
             wanted = {*self.frames} if goal_camera is None else {*self.frames, goal_camera}
             values = dataset.episode(index, wanted).values
             for key, frames in self.frames.items():
-                frames[first:last] = values[key]
+                frames[first:last] = values[key].reshape(frames[first:last].shape)
             if goal_camera is not None:
                 goals.append(values[goal_camera][-1])
         self._goals = np.stack(goals) if goals else None
+
+    def _tasks_of_frames(self, dataset: EpisodeDataset, episodes: Sequence[int]) -> list[str]:
+        """Return every frame's instruction where one changes within an episode, else nothing."""
+        if not any(dataset.has_several_tasks(index) for index in episodes):
+            return []
+        return [task for index in episodes for task in dataset.tasks_of_frames(index)]
 
     def __len__(self) -> int:
         """Return the number of windows, one for every frame."""
@@ -133,7 +143,10 @@ class WindowSampler:
         if self._goals is not None:
             result[GOAL_IMAGE] = self._goals[np.repeat(self.episode_of_frame[indices, None], self.n_obs_steps, axis=1)]
         result["is_pad"] = past < start
-        result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
+        if self._task_of_frame:
+            result["task"] = [self._task_of_frame[index] for index in indices]
+        else:
+            result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
         return result
 
 

@@ -1,48 +1,43 @@
 """Writes a LeRobotDataset v3.0, episode by episode. Owns the folder while it is being written.
 
-Everything is written into a hidden folder beside the target, which takes the target's name only when the
-dataset is whole: a crash leaves no dataset, never half of one.
+Everything is written into a hidden folder beside the target: a finished folder for each episode, put together at the
+end, ``info.json`` last. The folder takes the target's name only when the dataset is whole and was checked: a crash
+leaves no dataset, never half of one, and what it leaves can be gone on with.
 """
 
+import errno
+import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any
 
-import numpy as np
+import av
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import DatasetError
 from vla_ros.datasets import layout
+from vla_ros.datasets.assembly import Form, assemble
 from vla_ros.datasets.episode_buffer import EpisodeBuffer
-from vla_ros.datasets.episode_table import EpisodeTable, column_spec
 from vla_ros.datasets.images import check_video_size
+from vla_ros.datasets.journal import Journal, Part
 from vla_ros.datasets.layout import ImageStorage
 from vla_ros.datasets.reader import EpisodeDataset
-from vla_ros.datasets.statistics import (
-    QUANTILES,
-    PixelCounts,
-    Statistics,
-    aggregate_statistics,
-    compute_statistics,
-    stored_form,
-)
-from vla_ros.datasets.tables import RollingTable, data_schema, write_tasks
 from vla_ros.datasets.verify import verify_dataset
-from vla_ros.datasets.videos import RollingVideo
 
-_QUANTILE_NUMBERS = 20_000_000
-"""Numbers of a feature read back for the quantiles of the whole dataset; beyond it, evenly spaced frames."""
+
+class WriteError(DatasetError):
+    """The dataset cannot be written, whatever its episodes hold: the disk is full, or another process has it."""
 
 
 class DatasetWriter:
-    """Writes episodes as they come; frames go straight into video and are not kept.
+    """Writes episodes as they come; frames go straight to disk and are not kept.
 
     Use as a context manager: leaving it normally finishes the dataset, leaving it by an exception drops it.
 
@@ -57,6 +52,10 @@ class DatasetWriter:
         append: Add episodes to the dataset at `root`, which must have the same features and storage. Its
             files are linked, not copied, and new episodes go into new files.
         data_file_mb, video_file_mb: Sizes at which files roll.
+        resume: Where given, what a killed run of the same arguments left is gone on with, and an interrupt leaves it.
+
+    Attributes:
+        notes: Sentences on what earlier runs left.
 
     Raises:
         DatasetError: The folder holds something already, or the features cannot be stored so.
@@ -75,35 +74,46 @@ class DatasetWriter:
         append: bool = False,
         data_file_mb: float = layout.DATA_FILE_MB,
         video_file_mb: float = layout.VIDEO_FILE_MB,
+        resume: str = "",
     ) -> None:
         self.root, self.features, self.fps, self.robot_type = Path(root), dict(features), fps, robot_type
         self.image_storage, self.codec, self.crf = image_storage, layout.codec_of(codec), crf
         self._limits_mb = (data_file_mb, video_file_mb)
         self._check()
-        old = self._open_existing() if append else None
-        if old is None and self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        self._old = self._open_existing() if append else None
+        if self._old is None and self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise DatasetError(f"{self.root}: exists already; choose another folder, remove it, or append to it.")
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.partial-", dir=self.root.parent))
-        self._finished = False
-        self._tasks: list[str] = []
-        self._n_frames = self._n_episodes = 0
-        self._statistics: dict[str, list[Statistics]] = {}
-        self._pixels = {key: PixelCounts() for key in self._image_keys}
-        self._appending = old is not None
-        numbers = {"": 0, "episodes": 0}
-        if old is not None:
-            numbers = self._take_over(old)
-        self._open_files(numbers)
+        self._tasks: list[str] = [] if self._old is None else list(self._old.tasks)
+        self._resume, self._finished = bool(resume), False
+        self.notes: list[str] = []
+        with self._explained():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{self.root.name}.partial-"
+            if resume:
+                folder = self.root.parent / f"{prefix}{self._fingerprint(resume)}"
+                self._note_earlier(prefix, folder)
+            else:
+                folder = Path(mkdtemp(prefix=prefix, dir=self.root.parent))
+            self._journal = Journal(folder)
+            self._journal.clear_outputs()
 
     @property
     def _image_keys(self) -> tuple[str, ...]:
         return tuple(key for key, spec in self.features.items() if spec.kind == "image")
 
     @property
+    def n_base_episodes(self) -> int:
+        """Episodes of the dataset appended to."""
+        return 0 if self._old is None else self._old.n_episodes
+
+    @property
     def n_episodes(self) -> int:
         """Episodes written so far, with those of the dataset appended to."""
-        return self._n_episodes
+        return self.n_base_episodes + len(self._journal.parts)
+
+    @property
+    def _n_frames(self) -> int:
+        return (0 if self._old is None else self._old.n_frames) + sum(part.length for part in self._journal.parts)
 
     def _check(self) -> None:
         if "action" not in self.features:
@@ -140,192 +150,198 @@ class DatasetWriter:
             for key, spec in self.features.items()
         }
 
-    def _take_over(self, old: EpisodeDataset) -> dict[str, int]:
-        """Link the files of an existing dataset; return the running number of the next file of each kind."""
-        shutil.copytree(self.root, self._folder, dirs_exist_ok=True, copy_function=_link)
-        for name in (layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH):
-            (self._folder / name).unlink()  # rewritten later, and not through a link into the old dataset
-        self._tasks, self._n_episodes, self._n_frames = list(old.tasks), old.n_episodes, old.n_frames
-        for index in range(old.n_episodes):
-            for key, statistics in old.episode_statistics(index).items():
-                self._statistics.setdefault(key, []).append(statistics)
-        return old.next_file_numbers()
+    def _fingerprint(self, resume: str) -> str:
+        """Return a short name for everything that makes two runs write the same episodes."""
+        before = None if self._old is None else [self._old.n_episodes, self._old.n_frames, self._old.tasks]
+        job = [resume, self._entries(), self.fps, self.robot_type, self.image_storage, self.codec, self.crf, before]
+        return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:10]
 
-    def _open_files(self, numbers: Mapping[str, int]) -> None:
-        data_bytes, video_bytes = (int(mb * 1024 * 1024) for mb in self._limits_mb)
-        schema = data_schema(self.features, images=self.image_storage == "png")
-        self._data = RollingTable(self._folder, layout.DATA_PATH, schema, data_bytes, numbers[""])
-        self._videos = {
-            key: RollingVideo(self._folder, key, self.fps, video_bytes, numbers.get(key, 0))
-            for key in (self._image_keys if self.image_storage == "video" else ())
-        }
-        self._episodes = EpisodeTable(self._folder, self.features, data_bytes, numbers["episodes"])
+    def _note_earlier(self, prefix: str, folder: Path) -> None:
+        """Say what earlier runs left: nothing else would ever name a hidden folder."""
+        for path in sorted(self.root.parent.glob(f"{prefix}*")):
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1024**2
+            if path == folder:
+                self.notes.append(f"{path}: an earlier run of this command left {size:.0f} MB; goes on with them")
+            else:
+                self.notes.append(
+                    f"{path}: {size:.0f} MB that a conversion with other options or inputs left or is writing; "
+                    "delete it unless that is still running or is to go on"
+                )
 
-    def add_episode(self, frames: Iterable[Mapping[str, NDArray[Any]]], task: str) -> int:
+    def resumed(self, key: str) -> list[Any] | None:
+        """Return the notes of the episodes that an earlier run wrote for a source next, None where it did not.
+
+        They then are episodes of this run. Ask for every source, in the same order as then.
+        """
+        with self._explained():
+            parts = self._journal.claim(key)
+        for part in parts or ():
+            self._task_index(part.task)
+        return None if parts is None else [part.note for part in parts]
+
+    def mark_done(self, key: str) -> None:
+        """Note that a source's episodes are all written."""
+        with self._explained():
+            self._journal.mark_done(key)
+
+    def rollback(self, n_episodes: int) -> None:
+        """Drop the newest episodes until `n_episodes` are left."""
+        with self._explained():
+            self._journal.rollback(n_episodes - self.n_base_episodes)
+
+    def add_episode(
+        self,
+        frames: Iterable[Mapping[str, NDArray[Any]]],
+        task: str,
+        *,
+        note: Callable[[int], Any] | None = None,
+    ) -> int:
         """Write one episode; when `frames` or a check raises, nothing of it stays and writing may go on.
 
         Args:
             frames: For each tick, every feature's value: images uint8 [h, w, 3] RGB, numbers in the feature's
                 shape. NaN is allowed only as whole rows of points and windows.
             task: The instruction.
+            note: Called with the episode's index when its frames are taken; what it returns goes through JSON and is
+                given back by `resumed`.
 
         Returns:
             Index of the episode.
 
         Raises:
             DatasetError: No frames, no task, or a frame whose keys, shapes or numbers are wrong.
+            WriteError: The disk is full.
         """
+        episode = self.n_episodes
+        place = f"{self.root}: episode {episode}"
         if not task:
-            raise DatasetError(f"{self.root}: episode {self._n_episodes} has no task; give an instruction.")
-        with ExitStack() as stack:
-            scratch = Path(tempfile.mkdtemp(dir=self._folder, prefix="segment-")) if self._videos else self._folder
-            buffer = EpisodeBuffer(self.features, self.fps, scratch if self._videos else None, self.codec, self.crf)
-            stack.callback(buffer.abandon)
+            raise DatasetError(f"{place} has no task; give an instruction.")
+        tasks = list(self._tasks)
+        with self._explained():
+            buffer = EpisodeBuffer(
+                self._journal.scratch(),
+                self.features,
+                self.fps,
+                self.codec if self.image_storage == "video" else None,
+                self.crf,
+                episode_index=episode,
+                first_index=self._n_frames,
+                task_index=self._task_index(task),
+            )
+        try:
             for frame in frames:
-                buffer.add(frame, f"{self.root}: episode {self._n_episodes}")
-            buffer.close(f"{self.root}: episode {self._n_episodes}")
-            stack.pop_all()
-        return self._commit(buffer, task)
-
-    def _commit(self, buffer: EpisodeBuffer, task: str) -> int:
-        """Write an episode that is complete and checked."""
-        episode, length = self._n_episodes, buffer.length
-        if task not in self._tasks:
-            self._tasks.append(task)
-        table = self._data_table(buffer, self._tasks.index(task))
-        address = self._data.address_for(table.nbytes)
-        self._data.write(table)
-        row: dict[str, Any] = {
-            "episode_index": episode,
-            "tasks": [task],
-            "length": length,
-            "data/chunk_index": address.chunk_index,
-            "data/file_index": address.file_index,
-            "dataset_from_index": self._n_frames,
-            "dataset_to_index": self._n_frames + length,
-        }
-        for key, video in self._videos.items():
-            place = video.add(buffer.segments[key], length)
-            row |= {f"videos/{key}/{name}": value for name, value in place.items()}
-        self._episodes.write(row, self._episode_statistics(buffer, table))
-        self._n_frames += length
-        self._n_episodes += 1
+                with self._explained():
+                    buffer.add(frame, place)
+            with self._explained():
+                buffer.close(place)
+                said = None if note is None else note(episode)
+                levels = {key: pixels.levels for key, pixels in buffer.pixels.items()}
+                part = Part(buffer.folder, buffer.length, task, buffer.nbytes, buffer.statistics(), levels, said)
+                self._journal.commit(part)
+                (self._journal.folder / "data/chunk-000").mkdir(parents=True, exist_ok=True)
+        except BaseException:
+            buffer.abandon()
+            self._tasks = tasks
+            raise
         return episode
 
-    def _data_table(self, buffer: EpisodeBuffer, task_index: int) -> Any:
-        length = buffer.length
-        columns = buffer.columns()
-        frame_index = np.arange(length, dtype=np.int64)
-        index = {
-            "timestamp": (frame_index / self.fps).astype(np.float32),
-            "frame_index": frame_index,
-            "episode_index": np.full(length, self._n_episodes, np.int64),
-            "index": frame_index + self._n_frames,
-            "task_index": np.full(length, task_index, np.int64),
-        }
-        columns |= {key: pa.array(values) for key, values in index.items()}
-        schema = data_schema(self.features, images=self.image_storage == "png")
-        return pa.table([columns[name] for name in schema.names], schema=schema)
+    def _task_index(self, task: str) -> int:
+        if task not in self._tasks:
+            self._tasks.append(task)
+        return self._tasks.index(task)
 
-    def _episode_statistics(self, buffer: EpisodeBuffer, table: Any) -> dict[str, Statistics]:
-        statistics = compute_statistics(buffer.numbers(), self.features)
-        for key, pixels in buffer.pixels.items():
-            statistics[key] = pixels.statistics()
-            self._pixels[key].merge(pixels)
-        index = {key: table[key].to_numpy() for key in layout.INDEX_FEATURES}
-        statistics |= compute_statistics(index, {})
-        for key, value in statistics.items():
-            self._statistics.setdefault(key, []).append(value)
-        return statistics
-
-    def finish(self, extra_files: Mapping[str, str] | None = None) -> EpisodeDataset:
-        """Write what describes the whole, check it, give the folder its name, and open the dataset.
+    def finish(self, extra_files: Mapping[str, str | bytes] | None = None) -> EpisodeDataset:
+        """Put the episodes together, write what describes the whole, check it, and give the folder its name.
 
         Args:
-            extra_files: Path within the dataset → text of further files, e.g. the contract.
+            extra_files: Path within the dataset → content of further files, e.g. the contract.
 
         Raises:
             DatasetError: No episode was added, or the target appeared in the meantime.
+            WriteError: The disk is full.
         """
         try:
-            self._close_files()
-            write_tasks(self._folder / layout.TASKS_PATH, self._tasks)
-            self._write_text(layout.INFO_PATH, json.dumps(self._info(), indent=2, ensure_ascii=False) + "\n")
-            self._write_text(layout.STATS_PATH, json.dumps(self._total_statistics()) + "\n")
-            for name, text in (extra_files or {}).items():
-                self._write_text(name, text)
-            verify_dataset(self._folder)
-            self._rename()
+            self._check_episodes()
+            with self._explained():
+                self._write_dataset(extra_files or {})
+                verify_dataset(self._journal.folder)
+                self._rename()
         except BaseException:
             self.abandon()
             raise
         return EpisodeDataset(self.root)
 
-    def _close_files(self) -> None:
-        if not self._n_episodes:
+    def _check_episodes(self) -> None:
+        if self.n_episodes == 0:
             raise DatasetError(f"{self.root}: no episode to write.")
-        self._data.close()
-        self._episodes.close()
-        for video in self._videos.values():
-            video.close()
-        for folder in self._folder.glob("segment-*"):
-            shutil.rmtree(folder)
 
-    def _write_text(self, name: str, text: str) -> None:
-        path = self._folder / name
+    def _write_dataset(self, extra_files: Mapping[str, str | bytes]) -> None:
+        folder, old = self._journal.folder, self._old
+        self._journal.clear_outputs()
+        if old is not None:
+            shutil.copytree(self.root, folder, dirs_exist_ok=True, copy_function=_link)
+            for name in (layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH):
+                (folder / name).unlink()  # written anew, and not through a link into the old dataset
+        videos = self._image_keys if self.image_storage == "video" else ()
+        data_bytes, video_bytes = (int(mb * 1024 * 1024) for mb in self._limits_mb)
+        form = Form(self.features, videos, self.fps, data_bytes, video_bytes)
+        statistics = assemble(folder, self._journal.parts, form, self._tasks, old)
+        self._write_file(layout.STATS_PATH, json.dumps(statistics) + "\n")
+        for name, content in extra_files.items():
+            self._write_file(name, content)
+        self._write_file(layout.INFO_PATH, json.dumps(self._info(bool(videos)), indent=2, ensure_ascii=False) + "\n")
+
+    def _write_file(self, name: str, content: str | bytes) -> None:
+        path = self._journal.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # may be a link to a file of the dataset appended to, which must not change
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, has_video: bool) -> dict[str, Any]:
         return layout.info_content(
             robot_type=self.robot_type,
             fps=self.fps,
-            episodes=self._n_episodes,
+            episodes=self.n_episodes,
             frames=self._n_frames,
             tasks=len(self._tasks),
-            has_video=bool(self._videos),
+            has_video=has_video,
             features=self._entries(),
         )
 
-    def _total_statistics(self) -> dict[str, Any]:
-        """Statistics of the whole: moments from the episodes, quantiles from the rows themselves.
-
-        Pixels of episodes appended to are not counted again; image quantiles are then averages of episodes'.
-        """
-        whole = EpisodeDataset(self._folder, without_stats=True)
-        result: dict[str, Any] = {}
-        for key, parts in self._statistics.items():
-            spec = column_spec(key, self.features)
-            if spec.kind == "image":
-                total = aggregate_statistics(parts) if self._appending else self._pixels[key].statistics()
-            else:
-                stride = max(1, self._n_frames * layout.flat_size(spec) // _QUANTILE_NUMBERS)
-                exact = compute_statistics({key: whole.column(spec, stride)}, {key: spec})[key]
-                total = aggregate_statistics(parts) | {name: exact[name] for name in QUANTILES}
-            result[key] = stored_form(total, spec)
-        return result
-
     def _rename(self) -> None:
         """Let the finished folder take the target's name."""
-        self._folder.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if not self._appending:
+        folder = self._journal.folder
+        folder.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        self._journal.remove_traces()
+        if self._old is None:
             if self.root.exists():
                 self.root.rmdir()  # empty since the start, or this refuses
-            self._folder.rename(self.root)
+            folder.rename(self.root)
         else:
-            replaced = self._folder.with_name(self._folder.name.replace(".partial-", ".replaced-"))
+            replaced = folder.with_name(folder.name.replace(".partial-", ".replaced-"))
             self.root.rename(replaced)
-            self._folder.rename(self.root)
+            folder.rename(self.root)
             shutil.rmtree(replaced)
         self._finished = True
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what goes wrong with the disk into one sentence."""
+        try:
+            yield
+        except (OSError, av.FFmpegError, pa.ArrowException) as reason:
+            full = getattr(reason, "errno", None) == errno.ENOSPC or "No space left" in str(reason)
+            said = "no space left on the device" if full else " ".join(str(reason).split())[:200]
+            fix = "free some space or choose another folder" if full else "check the folder"
+            raise WriteError(f"{self.root}: cannot be written: {said}; {fix}.") from reason
 
     def abandon(self) -> None:
         """Drop everything written so far."""
         if not self._finished:
-            self._data.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
             self._finished = True
+            with suppress(OSError):  # the disk may be full; the folder goes in any case
+                self._journal.close()
+            shutil.rmtree(self._journal.folder, ignore_errors=True)
 
     def __enter__(self) -> "DatasetWriter":
         return self
@@ -333,10 +349,14 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is None:
+            if not self._finished:
+                self.finish()
+        elif self._resume and issubclass(kind, KeyboardInterrupt) and self._journal.parts and not self._finished:
+            self._finished = True
+            self._journal.close()
+        else:
             self.abandon()
-        elif not self._finished:
-            self.finish()
 
 
 def _link(source: str, target: str) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import DatasetError
-from vla_ros.datasets import EpisodeDataset, WindowSampler, split_episodes
+from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
 from vla_ros.evaluation.metrics import rounded
 from vla_ros.training import load_recipe
 
@@ -120,7 +120,9 @@ def measure_importance(
         CheckpointError: The dataset is of another robot.
         DatasetError: There are fewer than two episodes.
     """
-    if dataset.contract().hash != checkpoint.contract.hash:
+    if not dataset.contract_path.is_file():
+        check_fits(dataset, checkpoint.contract, [key for key in checkpoint.processors.inputs if key != GOAL_IMAGE])
+    elif dataset.contract().hash != checkpoint.contract.hash:
         checkpoint.check_robot(dataset.contract())
     episodes, held_out = _episodes(checkpoint, dataset)
     if len(episodes) < 2:

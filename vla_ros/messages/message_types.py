@@ -13,12 +13,12 @@ from typing import Any
 
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Nodetype
 from rosbags.serde.utils import SIZEMAP
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
-from rosbags.typesys.base import TypesysError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from vla_ros.data_types import DatasetError, DecodeError, nearest_name
 from vla_ros.messages import cdr
+from vla_ros.messages.message_definitions import check_layout, parse_definition
 
 INTERFACES = "vla_ros_msgs"
 
@@ -58,28 +58,78 @@ def store_with(definitions: Mapping[str, MessageDefinition]) -> Typestore:
     Raises:
         DatasetError: A definition cannot be parsed, or two of them contradict each other.
     """
-    return _store_with(tuple(sorted((name, d.format, d.data) for name, d in definitions.items())))
-
-
-@lru_cache(maxsize=8)  # the bags of one recording carry the same definitions; generating their code takes a second
-def _store_with(definitions: tuple[tuple[str, MessageDefinitionFormat, str], ...]) -> Typestore:
     store = get_typestore(Stores.EMPTY)
-    for name, form, data in definitions:
-        _register(store, name, MessageDefinition(form, data))
+    for name, definition in definitions.items():
+        _register(store, name, _needed(name, definition))
     base = typestore()
-    absent = {name: base.fielddefs[name] for name in base.fielddefs if name not in store.fielddefs}
-    store.register(absent)
+    store.register({name: base.fielddefs[name] for name in base.fielddefs if name not in store.fielddefs})
     return store
 
 
-def _register(store: Typestore, name: str, definition: MessageDefinition) -> None:
+def store_for(name: str, definition: MessageDefinition) -> Typestore:
+    """Return a store that holds one type, as the definition has it, and what it refers to.
+
+    Each type of a bag gets its own: what is wrong with another one does not matter to it, and code is generated for
+    nothing that is not read.
+
+    Args:
+        name: ROS type.
+        definition: That the bag carries; of the format NONE for the type of this distribution.
+
+    Raises:
+        DatasetError: The definition cannot be parsed, or is not within the limits of `message_definitions`.
+        DecodeError: There is no definition, and this distribution does not know the type.
+    """
+    return _store_for(name, definition.format, definition.data)
+
+
+@lru_cache(maxsize=64)  # the bags of one recording carry the same definitions
+def _store_for(name: str, form: MessageDefinitionFormat, text: str) -> Typestore:
+    if form == MessageDefinitionFormat.NONE:
+        if name not in typestore().fielddefs:
+            raise _unknown(name, typestore())
+        return typestore()
+    store = get_typestore(Stores.EMPTY)
+    _register(store, name, _needed(name, MessageDefinition(form, text)))
+    return store
+
+
+def _needed(name: str, definition: MessageDefinition) -> dict[str, Any]:
+    """Return a definition's type and those that it refers to, the ones that it does not carry from `typestore`."""
+    if definition.format == MessageDefinitionFormat.NONE:
+        return {}
+    parsed = parse_definition(name, definition)
+    if name not in parsed:
+        raise DatasetError(f"definition of {name}: defines {', '.join(sorted(parsed))[:120]} and not that type.")
+    types = {**typestore().fielddefs, **parsed}
+    check_layout(name, types)
+    needed, open_names = {}, [name]
+    while open_names:
+        current = open_names.pop()
+        if current not in needed:
+            needed[current] = types[current]
+            open_names += [part for _, field in types[current][1] for part in _names(field)]
+    return needed
+
+
+def _names(field: Any) -> list[str]:
+    kind, content = field
+    if kind == Nodetype.NAME:
+        return [content]
+    return _names(content[0]) if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE) else []
+
+
+def _register(store: Typestore, name: str, types: dict[str, Any]) -> None:
     try:
-        if definition.format == MessageDefinitionFormat.MSG:
-            store.register(get_types_from_msg(definition.data, name))
-        elif definition.format == MessageDefinitionFormat.IDL:
-            store.register(get_types_from_idl(definition.data))
-    except (TypesysError, SyntaxError, ValueError) as reason:
-        raise DatasetError(f"definition of {name}: {reason}") from reason
+        store.register(types)
+    except Exception as reason:  # generated code can fail in any way
+        raise DatasetError(f"definition of {name}: {' '.join(str(reason).split())[:200]}") from reason
+
+
+def _unknown(type_name: str, store: Typestore) -> DecodeError:
+    missing = type_name.startswith(f"{INTERFACES}/") and interface_folder() is None
+    hint = f" {INTERFACES} is not installed." if missing else nearest_name(type_name, store.fielddefs)
+    return DecodeError(f"message type '{type_name[:80]}' is unknown.{hint}")
 
 
 def deserialize_with(store: Typestore, raw: bytes | memoryview, type_name: str) -> Any:
@@ -89,9 +139,7 @@ def deserialize_with(store: Typestore, raw: bytes | memoryview, type_name: str) 
         DecodeError: The type is unknown, or the bytes are damaged or of another type.
     """
     if type_name not in store.fielddefs:
-        missing = type_name.startswith(f"{INTERFACES}/") and interface_folder() is None
-        hint = f" {INTERFACES} is not installed." if missing else nearest_name(type_name, store.fielddefs)
-        raise DecodeError(f"message type '{type_name}' is unknown.{hint}")
+        raise _unknown(type_name, store)
     cdr.check(raw, _layout(store, type_name), type_name)
     try:
         return store.deserialize_cdr(raw, type_name)

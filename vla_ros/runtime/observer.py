@@ -6,6 +6,7 @@ Observing does not wait for a prediction under way: a bad input is known at its 
 import threading
 from dataclasses import dataclass
 
+from vla_ros.contract import NEVER_TOO_OLD_S
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Frame, first_tick_at_or_after, tick_ns
 from vla_ros.runtime.clock import Clock
 from vla_ros.runtime.policy_runner import PolicyRunner
@@ -169,4 +170,9 @@ def _overdue(missing: tuple[MissingInput, ...], stamp_ns: int, start_ns: int) ->
     if not start_ns:
         return needed
     begun_s = (stamp_ns - start_ns) / NANOSECONDS
-    return tuple(item for item in needed if item.reason != "silent" or begun_s > item.max_age_s)
+    return tuple(item for item in needed if item.reason != "silent" or begun_s > _patience_s(item))
+
+
+def _patience_s(item: MissingInput) -> float:
+    """For how long an input need not have sent anything; a goal is not waited for in silence."""
+    return 0.0 if item.max_age_s >= NEVER_TOO_OLD_S else item.max_age_s

@@ -306,11 +306,13 @@ class PolicyRuntime:
                 question = self.runner.question()
             except ObservationError:
                 return None  # an episode began between observing and this
-            epoch, asked_ns = self._epoch, time.monotonic_ns()
+            epoch, asked_ns, predictor = self._epoch, time.monotonic_ns(), self.runner.predictor
             self._asked_ns = asked_ns
         try:
             chunk = self.runner.answer(question)
         except UserError as reason:
+            if self.runner.predictor is not predictor:
+                return None  # exchanged meanwhile, and its process ended
             self.runner.reset()  # what the policy remembers may be gone or half made
             return Decision(observed, None, f"The policy decides nothing: {reason}", epoch)
         finally:

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import MeasurementSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command
-from vla_ros.data_types.rotations import to_quaternion
 from vla_ros.safety.bounds import Bounds, bounds_of, check_bounds
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.limits import clamp
-from vla_ros.safety.measured import Measured, cleaned, usable
+from vla_ros.safety.measured import Measured, cleaned, unit_quaternion, usable
 from vla_ros.safety.motion import Motion, Span, normalised, noted
 from vla_ros.safety.pose_motion import PoseMotion
 from vla_ros.safety.reasons import (
@@ -122,7 +121,7 @@ class SafetyFilter:
         Args:
             measured: The newest measurement; None takes the one that comes with the next command.
         """
-        known = cleaned(measured, joints=not self._is_cartesian)
+        known = self._cleaned(measured)
         reference = None if measured is None else seeded(known, None, len(self._spec.names))
         self._state = FilterState(reference=reference, last_action=self._state.last_action)
 
@@ -202,12 +201,8 @@ class SafetyFilter:
         """
         return self._motion.hold(self._state.reference, self._state.last_action, self._cleaned(measured))
 
-    @property
-    def _is_cartesian(self) -> bool:
-        return self._spec.representation != "joint_position"
-
     def _cleaned(self, measured: Measured | NDArray[np.generic] | None) -> Measured:
-        return cleaned(measured, joints=not self._is_cartesian)
+        return cleaned(measured, len(self._spec.names), joints=self._spec.representation == "joint_position")
 
     def _filtered(
         self, state: FilterState, command: Command, measured: Measured, *, past: bool = False
@@ -221,7 +216,7 @@ class SafetyFilter:
             past: Whether the command is a step of a chunk whose time is over.
         """
         done: list[str] = []
-        action: NDArray[np.float64] = command.action
+        action: NDArray[np.float64] = np.asarray(command.action, dtype=np.float64)
         refusal = self._refusal(state, action, measured)
         if refusal:
             return FilterResult(None, (refusal,)), state
@@ -246,9 +241,8 @@ class SafetyFilter:
         if not usable(action):
             return NOT_FINITE
         if self._spec.rotation in ("quaternion", "rot6d"):  # any rotation vector is a rotation
-            try:
-                to_quaternion(action[self._spec.rotation_slice], self._spec.rotation)
-            except ValueError:
+            rotation = unit_quaternion(action[self._spec.rotation_slice], self._spec.rotation)
+            if rotation is None:
                 return DEGENERATE_ROTATION
         if state.faulted:
             return FOLLOWING_ERROR

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import MeasurementSpec
+from vla_ros.contract import ROTATION_WIDTH, MeasurementSpec
 from vla_ros.data_types import NANOSECONDS
 from vla_ros.data_types.rotations import multiply, to_quaternion
 from vla_ros.safety.limits import Vector
 
 LARGEST = 1e12
 """No length, angle or speed of a robot is larger; squares of larger numbers would overflow."""
+_SHORTEST = 1e-6  # a shorter quaternion stands for no rotation
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,23 @@ def usable(values: Vector) -> bool:
 
 def unit_quaternion(values: Vector, form: str) -> Vector | None:
     """Return a rotation as a unit quaternion, or None where it stands for none."""
-    if not usable(values):
+    if values.shape != (ROTATION_WIDTH[form],) or not usable(values):
         return None
+    if form == "quaternion":
+        length = float(np.sqrt(values @ values))
+        return values / length if length > _SHORTEST else None
     try:
         return to_quaternion(values, form)
     except ValueError:
         return None
 
 
-def cleaned(measured: "Measured | NDArray[np.generic] | None", *, joints: bool) -> Measured:
-    """Return what is usable of a measurement: parts that are not finite are not known.
+def cleaned(measured: "Measured | NDArray[np.generic] | None", action_dim: int, *, joints: bool) -> Measured:
+    """Return what is usable of a measurement: parts that are not finite or of another size are not known.
 
     Args:
         measured: A measurement, or a bare array: positions of the joints, or else of the end effector.
+        action_dim: Numbers of an action, hence of the joints.
         joints: What a bare array holds.
     """
     if measured is None:
@@ -107,11 +112,11 @@ def cleaned(measured: "Measured | NDArray[np.generic] | None", *, joints: bool) 
     position, orientation = measured.position, measured.orientation
     if position is not None:
         position = np.asarray(position, dtype=np.float64)
-        position = position if usable(position) else None
+        position = position if position.shape == (3,) and usable(position) else None
     if orientation is not None:
         orientation = unit_quaternion(np.asarray(orientation, dtype=np.float64), "quaternion")
     angles = None
     if measured.joints is not None:
         angles = np.asarray(measured.joints, dtype=np.float64)
-        angles = np.where(np.abs(angles) <= LARGEST, angles, np.nan)
+        angles = np.where(np.abs(angles) <= LARGEST, angles, np.nan) if angles.shape == (action_dim,) else None
     return Measured(position, orientation, angles, measured.stamp_ns)

@@ -62,18 +62,22 @@ class PoseMotion:
             return FOLLOWING_ERROR
         if position is None:
             return ""
-        outside = float(np.linalg.norm(position - np.clip(position, bounds.box_low, bounds.box_high)))
+        inside = np.minimum(np.maximum(position, bounds.box_low), bounds.box_high)
+        outside = float(np.linalg.norm(position - inside))
         if outside <= bounds.speed * (span.elapsed_s or bounds.control_s) * (1.0 + _TINY):
             return ""
         return OUTSIDE_WORKSPACE if bounds.has_workspace else OUTSIDE_RANGE
 
     def _follows(self, reference: Reference, measured: Measured) -> bool:
-        behind = turned_by = 0.0
-        if reference.position is not None and measured.position is not None:
-            behind = float(np.linalg.norm(reference.position - measured.position))
-        if reference.orientation is not None and measured.orientation is not None:
-            turned_by = float(np.linalg.norm(turn_between(measured.orientation, reference.orientation)))
-        return behind <= self._bounds.following[0] and turned_by <= self._bounds.turn_following
+        following, turn_following = float(self._bounds.following[0]), self._bounds.turn_following
+        if following < np.inf and reference.position is not None and measured.position is not None:
+            behind = reference.position - measured.position
+            if behind @ behind > following * following:
+                return False
+        if turn_following < np.inf and reference.orientation is not None and measured.orientation is not None:
+            turn = turn_between(measured.orientation, reference.orientation)
+            return bool(turn @ turn <= turn_following * turn_following)
+        return True
 
     def bounded(
         self,
@@ -157,8 +161,10 @@ class PoseMotion:
             velocity = noted(limit_change(velocity, reference.turn, change), velocity, ANGULAR_ACCELERATION, done)
         if velocity is before:
             return action, replace(reference, orientation=wanted, turn=velocity)
-        action = self._with_rotation(action, turned(start, velocity * span.elapsed_s))
-        told = to_quaternion(action[part], spec.rotation)  # its numbers may have been limited to their ranges
+        told = turned(start, velocity * span.elapsed_s)
+        action = self._with_rotation(action, told)
+        if spec.rotation == "rotation_vector":  # its numbers may have been limited to their ranges
+            told = to_quaternion(action[part], spec.rotation)
         return action, replace(reference, orientation=told, turn=turn_between(start, told) / span.elapsed_s)
 
     def _with_rotation(self, action: Action, orientation: Vector) -> Action:

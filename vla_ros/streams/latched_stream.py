@@ -1,5 +1,6 @@
 """An input whose newest value holds until it is replaced: an instruction, an image of the goal. No ROS import."""
 
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from vla_ros.contract import INSTRUCTION, InputSpec
 from vla_ros.data_types import Array, DecodeError
+from vla_ros.messages.decode_failures import decode_message
 from vla_ros.messages.decoders import decode_input
 from vla_ros.resampling import Gap
 from vla_ros.streams.stream import Deserialize, StreamStatus
@@ -24,6 +26,7 @@ class LatchedStream:
 
     def __init__(self, spec: InputSpec, deserialize: Deserialize) -> None:
         self.spec = spec
+        self._place = f"{spec.topic} ({spec.key})"
         self._deserialize = deserialize
         self._lock = Lock()
         self._values: list[tuple[int, Array | DecodeError]] = []
@@ -50,7 +53,7 @@ class LatchedStream:
             with self._lock:
                 self._decode_errors += 1
                 if self.spec.key != INSTRUCTION:
-                    self._store(receive_ns, reason)
+                    self._store(receive_ns, DecodeError(str(reason)))  # without traceback and the message it holds
             raise
         return self.set(value, receive_ns)
 
@@ -58,9 +61,10 @@ class LatchedStream:
         """Return the value of a serialised message: as `decode_input`, of an instruction a str array of shape [].
 
         Raises:
-            DecodeError: It does not hold what the contract says.
+            DecodeError: It does not hold what the contract says; names topic and key.
         """
-        return decode_input(self.spec, self._deserialize(raw, self.spec.type))
+        decode = partial(decode_input, self.spec)
+        return decode_message(raw, self.spec.type, self._place, self._deserialize, decode)
 
     def set(self, value: Array, receive_ns: int) -> bool:
         """Let a value hold from a moment on; return whether it is another one than before."""

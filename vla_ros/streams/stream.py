@@ -11,7 +11,7 @@ import numpy as np
 from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError
-from vla_ros.messages.decode_failures import unforeseen
+from vla_ros.messages.decode_failures import decode_message, unforeseen
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
 
@@ -263,31 +263,12 @@ class Stream:
         """Decode a sample once; its value or what was wrong with it takes the place of its bytes."""
         if not isinstance(sample.content, np.ndarray | str):
             try:
-                sample.content = self._decoded(sample.content)
+                sample.content = decode_message(
+                    sample.content, self.type_name, self._place, self._deserialize, self._decode
+                )
             except DecodeError as reason:
                 self._decode_errors += 1
                 sample.content = str(reason)
         if isinstance(sample.content, str):
             raise DecodeError(sample.content)
         return sample.content
-
-    def _decoded(self, raw: bytes) -> Array:
-        """Return the value of a message.
-
-        Raises:
-            DecodeError: It has none; names topic and key. No other exception leaves a decoder, of whoever it is.
-        """
-        try:
-            message = self._deserialize(raw, self.type_name)
-        except DecodeError as reason:
-            raise DecodeError(f"{self._place}: {reason}") from reason
-        except Exception as reason:
-            raise unforeseen(self._place, reason) from reason
-        try:
-            value = self._decode(message)
-            value.setflags(write=False)  # handed out more than once
-        except DecodeError:
-            raise
-        except Exception as reason:
-            raise unforeseen(self._place, reason) from reason
-        return value

@@ -34,7 +34,8 @@ class DataOptions:
     Attributes:
         root: Dataset folder.
         contract: Contract to train under in place of the dataset's own copy: one whose numbers mean the same, but with
-            other topics or limits, or with a goal. None takes the copy.
+            other topics or limits, or with a goal. None takes the copy. A dataset of another writer has none and needs
+            one here; rate, sizes and the order of equal names are held against it.
         validation_fraction: Share of the episodes kept for validation; 0 validates nothing.
     """
 

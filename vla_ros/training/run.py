@@ -24,7 +24,7 @@ from vla_ros.checkpoint import contract_differences, replace_extra_file, save_ch
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, load_contract
 from vla_ros.contract.options import to_plain
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.datasets import EpisodeDataset, WindowSampler, split_episodes
+from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
 from vla_ros.policies import Policy, build_policy, policy_class
 from vla_ros.processors import Processors
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
@@ -223,6 +223,11 @@ def _open_data(recipe: Recipe) -> _Data:
 
 
 def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
+    if not dataset.contract_path.is_file() and recipe.dataset.contract is not None:
+        contract = load_contract(recipe.dataset.contract)
+        stored = [key for key in recipe.inputs if key in contract.features]
+        check_fits(dataset, contract, stored)
+        return contract
     own = dataset.contract()
     if recipe.dataset.contract is None:
         return own
@@ -281,6 +286,7 @@ def _trainer(
             horizon,
             past_action=config.needs_past_action,
             goal_camera=None if goal is None else goal.camera,
+            shapes={key: data.contract.features[key].shape for key in (*keys, "action")},
         )
 
     validation = windows(data.validation) if data.validation else None

@@ -92,7 +92,8 @@ def array_values(message: Any, names: tuple[str, ...], place: str) -> NDArray[np
             raise DecodeError(
                 f"{place}: the layout says {listed(sizes)} numbers from the one at {offset}, but there are {length}"
             )
-    return np.asarray(message.data, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused afterwards by its name
+        return np.asarray(message.data, dtype=np.float64)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,114 @@
+"""When every sample of a stretch of a bag was taken and arrived: which ticks have a value, and which had it late.
+
+All of it follows from stamps, before any message is decoded.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.contract import RobotContract
+from vla_ros.converters.scan import BagScan, Source
+from vla_ros.data_types import NANOSECONDS
+from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment
+
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StreamTimes:
+    """The samples of one stream within a segment.
+
+    Attributes:
+        source: The stream.
+        taken: Which of the topic's messages are samples, by their number within the topic, int64 [M].
+        stamps_ns: When they were taken, rising strictly, int64 [M].
+        arrivals_ns: When they were received, on the clock of the stamps, int64 [M].
+        delays_ns: Arrival minus header stamp of all messages that have one.
+        refused: Messages without a usable stamp, or with one that is not after the one before.
+    """
+
+    source: Source
+    taken: Int
+    stamps_ns: Int
+    arrivals_ns: Int
+    delays_ns: Int
+    refused: int
+
+    @property
+    def max_age_ns(self) -> int:
+        """The contract's limit."""
+        return round(self.source.max_age_s * NANOSECONDS)
+
+    def before(self, ticks_ns: Int) -> Int:
+        """Number of the newest sample that is not after each tick, -1 where there is none."""
+        return np.asarray(np.searchsorted(self.stamps_ns, ticks_ns, "right") - 1, np.int64)
+
+    def after(self, ticks_ns: Int) -> Int:
+        """Number of the oldest sample that is not before each tick, M where there is none."""
+        return np.asarray(np.searchsorted(self.stamps_ns, ticks_ns, "left"), np.int64)
+
+    def available(self, ticks_ns: Int) -> Bool:
+        """Whether the stream has a value at each tick, as far as stamps can tell."""
+        if self.source.window is None:
+            return self._has_value(ticks_ns)
+        period_ns = round(self.source.window.period_s * NANOSECONDS)
+        has = np.ones(len(ticks_ns), bool)
+        for k in range(self.source.window.samples):
+            has &= self._has_value(ticks_ns - k * period_ns)
+        return has
+
+    def _has_value(self, at_ns: Int) -> Bool:
+        before, after = self.before(at_ns), self.after(at_ns)
+        padded = np.append(self.stamps_ns, np.int64(0))
+        old = (before >= 0) & (at_ns - padded[before] <= self.max_age_ns)
+        if not self.source.interpolates:
+            return np.asarray(old, bool)
+        new = (after < len(self.stamps_ns)) & (padded[after] - at_ns <= self.max_age_ns)
+        either = self.source.alignment.method == "nearest" and self.source.window is None
+        return np.asarray(old | new if either else old & new, bool)
+
+    def lateness_ns(self, ticks_ns: Int) -> Int:
+        """How long after each tick the last sample arrived that its value is made of."""
+        before = self.before(ticks_ns)
+        padded = np.append(self.arrivals_ns, np.int64(np.iinfo(np.int64).min // 2))
+        latest = padded[before]
+        if self.source.interpolates:
+            after = self.after(ticks_ns)
+            near = np.append(self.stamps_ns, np.int64(np.iinfo(np.int64).max // 2))[after] - ticks_ns <= self.max_age_ns
+            latest = np.maximum(latest, np.where(near, padded[np.minimum(after, len(self.arrivals_ns))], latest))
+        return np.asarray(latest - ticks_ns, np.int64)
+
+
+def stream_times(scan: BagScan, segment: ClockSegment, clock: ClockMode, contract: RobotContract) -> list[StreamTimes]:
+    """Return the samples of every stream that has some in a segment."""
+    limit_ns = round(NANOSECONDS / contract.fps)
+    streams = [_stream(scan, segment, source, clock, limit_ns) for source in scan.sources]
+    return [stream for stream in streams if len(stream.stamps_ns)]
+
+
+def _stream(scan: BagScan, segment: ClockSegment, source: Source, clock: ClockMode, limit_ns: int) -> StreamTimes:
+    times = scan.times[source.topic]
+    begin, end = segment.ranges[source.topic]
+    arrivals = times.receive_ns[begin:end] - segment.offset_ns
+    header = None if times.header_ns is None else times.header_ns[begin:end]
+    by_header = source.by_header and clock != "receive" and header is not None
+    stamps = header if by_header and header is not None else arrivals
+    usable = stamps != 0 if by_header else np.ones(len(stamps), bool)
+    usable &= ~_leaps(stamps, limit_ns)
+    newest = np.maximum.accumulate(np.where(usable, stamps, np.iinfo(np.int64).min))
+    rising = usable & np.concatenate([[True], stamps[1:] > newest[:-1]]) if len(stamps) else usable
+    taken = np.flatnonzero(rising)
+    delays = np.zeros(0, np.int64) if header is None else (arrivals - header)[header != 0]
+    return StreamTimes(source, taken + begin, stamps[taken], arrivals[taken], delays, int(len(stamps) - len(taken)))
+
+
+def _leaps(stamps: Int, limit_ns: int) -> Bool:
+    """Mark single stamps that lie far ahead of the two after them: one bad stamp would refuse all that follow."""
+    marked = np.zeros(len(stamps), bool)
+    if len(stamps) > 2:
+        ahead = (stamps[:-2] - stamps[1:-1] > limit_ns) & (stamps[:-2] - stamps[2:] > limit_ns)
+        marked[:-2] = ahead
+    return marked
