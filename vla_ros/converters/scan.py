@@ -26,7 +26,7 @@ class Source:
     """A stream that the contract names.
 
     Attributes:
-        index: Its number in the observation pipeline, -1 for the recorded action.
+        index: Its number in the observation pipeline, or -1 and below for the topics of the recorded action.
         key: Feature key.
         topic: ROS topic.
         type: ROS type.
@@ -63,13 +63,15 @@ class Source:
 
 def sources_of(contract: RobotContract) -> list[Source]:
     """Return all streams of a contract that a dataset can hold, the action last."""
-    record = contract.action.record
     inputs = [
         Source(i, s.key, s.topic, s.type, s.alignment, s.max_age_s, s.required, s.window)
         for i, s in enumerate(contract.inputs)
     ]
-    action = Source(-1, contract.action.key, record.topic, record.type, record.alignment, record.max_age_s, True)
-    return [*inputs, action]
+    records = [
+        Source(-1 - i, contract.action.key, r.topic, r.type, r.alignment, r.max_age_s, True)
+        for i, r in enumerate(contract.action.records)
+    ]
+    return [*inputs, *records]
 
 
 @dataclass
