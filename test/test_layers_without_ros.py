@@ -39,7 +39,7 @@ WITHOUT_ROS_AND_TORCH = (
     "vla_ros.datasets",
     "vla_ros.safety",
     "vla_ros.streams",
-    "vla_ros.ros_io.bags",
+    "vla_ros.bags",
     "vla_ros.converters",
     "vla_ros.cli.main",
 )

@@ -14,10 +14,10 @@ from bench.contracts import CAMERAS, COMMAND, JOINTS, write_contract
 from bench.messages import IMAGE_SIZE, image_message, scene
 from bench.results import Figure, Ratio
 from bench.statistics import interleaved, ratios
+from vla_ros.bags import BagWriter, bag_deserializer, read_messages
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import NANOSECONDS
 from vla_ros.messages.samples import make_example_action, make_example_message
-from vla_ros.ros_io.bags import BagWriter, bag_deserializer, read_messages
 
 FPS, JOINT_RATE_HZ = 20, 100
 _BEGIN_NS = 1_700_000_000 * NANOSECONDS

@@ -20,10 +20,10 @@ from bench.policy import ACTION_HORIZON, make_checkpoint
 from bench.results import CaseResult, Figure, Ratio, Target, result_dict, save_result, schema_problems
 from bench.statistics import extremes, interleaved, median, percentile, ratio, ratios
 from bench.table import print_table
+from vla_ros.bags import deserialize
 from vla_ros.contract import load_contract
 from vla_ros.data_types import tick_ns
 from vla_ros.messages.stamps import header_stamp_ns
-from vla_ros.ros_io.bags import deserialize
 from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.runtime.loading import blank_frame
 from vla_ros.streams import ObservationPipeline

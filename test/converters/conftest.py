@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla_ros.bags import BagWriter, serialize, typestore
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.converters import ConversionReport, convert_bags
 from vla_ros.datasets import EpisodeDataset
-from vla_ros.ros_io.bags import BagWriter, serialize, typestore
 
 S, MS = 1_000_000_000, 1_000_000
 START = 1_700_000_000 * S

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from vla_ros.bags import BagWriter, deserialize, read_messages, serialize, typestore
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.converters import convert_bags, own_contract
 from vla_ros.data_types import DatasetError, first_tick_at_or_after, tick_ns
 from vla_ros.datasets import EpisodeDataset
-from vla_ros.ros_io.bags import BagWriter, deserialize, read_messages, serialize, typestore
 from vla_ros.streams import ObservationPipeline
 
 SECOND = 1_000_000_000
@@ -215,18 +215,7 @@ def test_converter_frames_equal_the_live_pipeline_bit_for_bit(
     begin_ns = json.loads((dataset.root / "meta/conversion_report.json").read_text())["episodes"][0]["begin_ns"]
     tick = first_tick_at_or_after(begin_ns, contract.fps)
 
-    pipeline = ObservationPipeline(contract, deserialize)
-    index = {spec.topic: i for i, spec in enumerate(pipeline.specs)}
-    live = []
-    for sent in read_messages(bag, list(index)):
-        while pipeline.complete(tick_ns(tick, contract.fps), sent.receive_ns - 1):
-            live.append(pipeline.assemble(tick_ns(tick, contract.fps)).frame)
-            tick += 1
-        pipeline.push(index[sent.topic], sent.raw, sent.receive_ns)
-        while pipeline.complete(tick_ns(tick, contract.fps), sent.receive_ns):
-            live.append(pipeline.assemble(tick_ns(tick, contract.fps)).frame)
-            tick += 1
-
+    live = live_frames(bag, contract, tick)
     episode = dataset.episode(0)
     length = dataset.lengths[0]
     assert length > 40
@@ -235,6 +224,50 @@ def test_converter_frames_equal_the_live_pipeline_bit_for_bit(
             expected = np.stack([frame.values[key] for frame in live[:length]])  # type: ignore[union-attr]
             assert values.dtype == expected.dtype
             np.testing.assert_array_equal(values, expected, err_msg=key)
+
+
+def test_frames_differ_from_the_live_pipeline_only_where_a_sample_is_listed_as_late(
+    tmp_path: Path, contract: RobotContract, convert: Any
+) -> None:
+    rng = np.random.default_rng(5)
+    received = {s.number: s.stamp_ns + int(rng.integers(1, 140)) * MS for s in schedule(4.0, 3.7) if s.topic == CAMERA}
+    newest = 0
+    for number in sorted(received):  # a camera's images keep their order
+        newest = received[number] = max(newest + 1, received[number])
+    delayed = [s._replace(receive_ns=received[s.number]) if s.topic == CAMERA else s for s in schedule(4.0, 3.7)]
+    bag = write_bag(tmp_path / "bag", sorted(delayed, key=lambda s: s.receive_ns))
+    dataset = convert(bag)
+    episode = json.loads((dataset.root / "meta/conversion_report.json").read_text())["episodes"][0]
+    late = {sample["frame"] for sample in episode["late"]}
+    tick = first_tick_at_or_after(episode["begin_ns"], contract.fps)
+    live = live_frames(bag, contract, tick)
+    differing = set()
+    for key, values in dataset.episode(0).values.items():
+        if key != "action":
+            differing |= {
+                k
+                for k, value in enumerate(values)
+                if live[k] is None or value.tobytes() != live[k].values[key].tobytes()
+            }
+    assert differing
+    assert differing == late
+    assert episode["late_ticks"] == len(late)
+
+
+def live_frames(bag: Path, contract: RobotContract, tick: int) -> list[Any]:
+    """Frames from a tick on, as the live node's loop assembles them: as soon as each is complete or overdue."""
+    pipeline = ObservationPipeline(contract, deserialize)
+    index = {spec.topic: i for i, spec in enumerate(pipeline.specs)}
+    frames = []
+    for sent in read_messages(bag, list(index)):
+        while pipeline.complete(tick_ns(tick, contract.fps), sent.receive_ns - 1):
+            frames.append(pipeline.assemble(tick_ns(tick, contract.fps)).frame)
+            tick += 1
+        pipeline.push(index[sent.topic], sent.raw, sent.receive_ns)
+        while pipeline.complete(tick_ns(tick, contract.fps), sent.receive_ns):
+            frames.append(pipeline.assemble(tick_ns(tick, contract.fps)).frame)
+            tick += 1
+    return frames
 
 
 def test_bag_under_another_clock_gives_the_same_frames(tmp_path: Path, contract: RobotContract) -> None:

@@ -1,6 +1,7 @@
 """What is written is what the format says and what is read back: schemas, times, values, files, faults."""
 
 import json
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import DatasetError
 from vla_ros.datasets import STATISTICS, DatasetWriter, EpisodeDataset, compute_statistics, verify_dataset
-from vla_ros.datasets.images import frame_times
+from vla_ros.datasets.images import VideoEncoder, frame_times
 
 CAMERA, STATE, ONE, LIDAR, IMU = (
     "observation.images.front",
@@ -389,3 +390,14 @@ def test_statistics_of_nothing_are_nan_and_count_zero() -> None:
     statistics = compute_statistics({LIDAR: empty}, FEATURES)[LIDAR]
     assert statistics["count"][0] == 0
     assert np.isnan(statistics["mean"]).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system tells no thread's scheduling")
+@pytest.mark.parametrize("codec", ["av1", "h264"])
+def test_encoding_leaves_no_thread_with_real_time_priority(tmp_path: Path, codec: Any) -> None:
+    encoder = VideoEncoder(tmp_path / "film.mp4", (32, 48), 20, codec)
+    for frame in frames(4):
+        encoder.add(frame[CAMERA])
+        policies = {os.sched_getscheduler(int(path.name)) for path in Path("/proc/self/task").iterdir()}
+        assert policies == {os.SCHED_OTHER}
+    encoder.close()

@@ -184,7 +184,7 @@ def test_a_silent_camera_is_named_with_the_ticks_it_cost(checkpoint: Path, tmp_p
 
 
 def replay_bag_writer(path: Path) -> Any:
-    from vla_ros.ros_io.bags import BagWriter
+    from vla_ros.bags import BagWriter
 
     return BagWriter(path)
 

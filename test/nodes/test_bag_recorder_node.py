@@ -24,12 +24,12 @@ pytest.importorskip("vla_ros_msgs.msg")
 
 from std_msgs.msg import String  # noqa: E402
 
+from vla_ros import bags  # noqa: E402
 from vla_ros.contract import QosSpec  # noqa: E402
 from vla_ros.messages.message_types import serialize  # noqa: E402
 from vla_ros.messages.qos import to_profile  # noqa: E402
 from vla_ros.messages.rclpy_deserialize import message_class  # noqa: E402
 from vla_ros.messages.samples import make_example_action, make_example_message  # noqa: E402
-from vla_ros.ros_io import bags  # noqa: E402
 from vla_ros_msgs.msg import EpisodeStatus  # noqa: E402
 from vla_ros_msgs.srv import StartEpisode, StopEpisode  # noqa: E402
 

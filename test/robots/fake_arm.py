@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vla_ros.bags import BagWriter, serialize, typestore
 from vla_ros.contract import load_contract
-from vla_ros.ros_io.bags import BagWriter, serialize, typestore
 
 CONTRACT = Path(__file__).resolve().parent / "test_arm.yaml"
 JOINTS = ("elbow", "gravity_dummy", "shoulder", "forearm_roll")  # another order than the contract's, and one more

@@ -61,12 +61,13 @@ def test_a_goal_of_another_camera_is_refused_although_its_shape_fits(recipe, rec
     checkpoint = load_checkpoint(train(recipe, recorded()))
     robot = checkpoint.contract
     checkpoint.check_robot(robot)
-    other = replace(robot, goal=replace(robot.goal, camera="observation.images.wrist"))
+    elsewhere = replace(robot.goal, camera="observation.images.wrist")
+    other = replace(robot, goals=(robot.instruction, elsewhere))
     with pytest.raises(
         CheckpointError, match=r"a picture of 'observation\.images\.front', the robot's is of '.*wrist'"
     ):
         checkpoint.check_robot(other)
-    checkpoint.check_robot(replace(robot, goal=None))  # words alone will do
+    checkpoint.check_robot(replace(robot, goals=(robot.instruction,)))  # words alone will do
 
 
 def test_a_dataset_recorded_before_the_robot_had_a_goal_is_trained_under_a_contract_that_has(

@@ -90,16 +90,14 @@ def find_bags(folder: Path) -> list[Path]:
     Raises:
         DatasetError: There is none.
     """
+    from vla_ros.bags import bags_in, is_bag
     from vla_ros.data_types import DatasetError
-    from vla_ros.ros_io.bags import is_bag
 
     if not folder.exists():
         raise DatasetError(f"{folder}: no such folder of bags.")
-    if folder.is_file():
+    if folder.is_file() or is_bag(folder):
         return [folder]
-    if is_bag(folder) and not any(path.suffix == ".bag" for path in folder.iterdir()):  # of ROS 1 each file is a bag
-        return [folder]
-    bags = sorted(path for path in folder.iterdir() if is_bag(path))
+    bags = bags_in(folder)
     if not bags:
         raise DatasetError(f"{folder}: no bag in it; expected folders with a metadata.yaml and an .mcap or .db3 file.")
     return bags

@@ -12,10 +12,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vla_ros import __version__
-from vla_ros.cli import checkpoint, contract, convert, demo, demonstrate, importance, policies, replay, rollout, train
+from vla_ros.cli import (
+    checkpoint,
+    contract,
+    convert,
+    demo,
+    demonstrate,
+    importance,
+    parts,
+    policies,
+    replay,
+    rollout,
+    train,
+)
 from vla_ros.data_types import UserError
 
-COMMANDS = (demo, demonstrate, convert, train, rollout, replay, importance, contract, policies, checkpoint)
+COMMANDS = (demo, demonstrate, convert, train, rollout, replay, importance, contract, policies, parts, checkpoint)
 """In the order in which somebody meets them."""
 
 _ROS_PACKAGES = frozenset(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_ros.bags.clock import ClockMode
 from vla_ros.contract import FeatureSpec, RobotContract, contract_text, load_contract
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
@@ -20,7 +21,6 @@ from vla_ros.converters.timeline import BagLine, bag_line, note_steps
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError
 from vla_ros.datasets import DatasetWriter, ImageStorage, WriteError
 from vla_ros.datasets.layout import CONTRACT_HASH_PATH, CONTRACT_PATH
-from vla_ros.ros_io.bags.clock import ClockMode
 
 REPORT_PATH, PICTURE_PATH = "meta/conversion_report.json", "meta/conversion_report.png"
 

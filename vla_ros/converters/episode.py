@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.feed import Sample, ranks_of, samples_in_order
 from vla_ros.converters.scan import BagScan, clock_limit_ns, sources_of
 from vla_ros.converters.timing import Int, StreamTimes, stream_times
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment
 from vla_ros.streams import ActionStream, Assembled, ObservationPipeline
 
 Row = dict[str, NDArray[Any]]
@@ -120,6 +120,7 @@ class SegmentReader:
         self.late: list[LateSample] = []
         self._hole, self._hole_length = "", 0
         self._at_begin = ""
+        self._damaged: dict[str, int] = {}
         self._frames = 0
         self._problems: dict[str, list[str]] = {}
 
@@ -176,11 +177,20 @@ class SegmentReader:
     def trimmed_notes(self) -> list[str]:
         """Say what was left out at the ends where that is more than it takes for all streams to begin and end."""
         ends = (("begin", self.trimmed_begin, self._at_begin), ("end", self.trimmed_end, self._hole))
-        return [
+        notes = [
             f"{self.scan.bag}: {count} ticks at the {where} are left out, {count + self._frames} there are: {why}"
             for where, count, why in ends
             if why and count > max(self.contract.fps, self._frames // 10)
         ]
+        return notes + [
+            f"{self.scan.bag}: {count} messages on {topic} do not hold what the contract says"
+            for topic, count in self._damaged.items()
+        ]
+
+    def _count_damaged(self, pipeline: ObservationPipeline, actions: ActionStream) -> None:
+        for status in (*pipeline.stream_status(0), actions.status(0)):
+            if status.decode_errors and (status.key in self.features):
+                self._damaged[status.topic] = status.decode_errors
 
     def _rows(self) -> Iterator[tuple[int, Row]]:
         """Yield (tick, frame), in order and without a hole."""
@@ -215,6 +225,7 @@ class SegmentReader:
             _push(sample, pipeline, actions)
         for rest in range(position, len(settled)):
             yield self._tick(rest, pipeline, actions)
+        self._count_damaged(pipeline, actions)
 
     def _settled(self, ranks: Sequence[Int]) -> Int:
         """Return, for every tick, the place of the last sample that its frame or action may need."""
@@ -289,7 +300,8 @@ class SegmentReader:
         row: Row = {}
         for key, spec in self.features.items():
             if key == self.contract.action.key:
-                row[key] = np.asarray(action, np.float32)
+                with np.errstate(over="ignore"):  # the writer refuses what becomes infinite
+                    row[key] = np.asarray(action, np.float32)
             elif key in frame.values:
                 row[key] = np.asarray(frame.values[key])
             else:  # an optional cloud that was silent: no point, said in the one way the format has

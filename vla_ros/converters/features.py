@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags.clock import ClockMode
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.episode import is_required, needed_ticks, ticks_ns
 from vla_ros.converters.report import LeftOut
 from vla_ros.converters.scan import BagScan
 from vla_ros.converters.timing import stream_times
 from vla_ros.data_types import NANOSECONDS, DatasetError
-from vla_ros.ros_io.bags.clock import ClockMode
 
 
 def choose_features(

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vla_ros.bags import Bag
 from vla_ros.converters.scan import BagScan
 from vla_ros.converters.timing import Int, StreamTimes
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io.bags import Bag
 
 MAX_HELD_BYTES = 2 * 1024**3
 """Messages that wait for an earlier one that was recorded much later."""

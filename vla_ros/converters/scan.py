@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.bags import Bag, BagMessage
+from vla_ros.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
+from vla_ros.bags.mcap_file import Order
 from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
 from vla_ros.contract.types import has_header
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.stamps import header_stamp_ns
-from vla_ros.ros_io.bags import Bag, BagMessage
-from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
-from vla_ros.ros_io.bags.mcap_file import Order
 from vla_ros.streams import Deserialize
 
 _INSTRUCTION_TYPE = "std_msgs/msg/String"

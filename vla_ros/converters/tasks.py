@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from vla_ros.bags.clock import ClockSegment
 from vla_ros.contract import RobotContract
 from vla_ros.converters.scan import BagScan
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io.bags.clock import ClockSegment
 
 Tasks = list[tuple[int, str]]
 """(stamp in ns, instruction) from which each holds; the first holds from the beginning."""

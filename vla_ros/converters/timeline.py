@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags.clock import TopicTimes
 from vla_ros.converters.scan import BagScan
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.bags.clock import TopicTimes
 
 BINS = 200
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import RobotContract
 from vla_ros.converters.scan import BagScan, Source
 from vla_ros.data_types import NANOSECONDS
-from vla_ros.ros_io.bags.clock import ClockMode, ClockSegment
 
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]

@@ -174,7 +174,7 @@ def _mixed_quantiles(parts: Sequence[Statistics], weights: NDArray[np.float64]) 
         at = np.zeros(len(grid))
         for weight, values in zip(weights, own, strict=True):
             first, last = np.searchsorted(values, grid, "left"), np.searchsorted(values, grid, "right") - 1
-            inner = np.interp(grid, *_distinct(values, levels))
+            inner = np.interp(grid, *_distinct(values, levels), left=0.0)
             exact = np.isin(grid, values)
             below += weight * np.where(exact, levels[np.minimum(first, len(levels) - 1)] * (first > 0), inner)
             at += weight * np.where(exact, levels[np.maximum(last, 0)], inner)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_ros.bags import BagMessage, bag_deserializer, bag_topics, read_messages
 from vla_ros.checkpoint import Checkpoint, load_checkpoint
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import NANOSECONDS, ConfigError, DatasetError, nearest_name
 from vla_ros.evaluation.replay_report import ReplayTrace, format_report, plot_replay, summarise
 from vla_ros.evaluation.replay_run import EpisodeReplay
-from vla_ros.ros_io.bags import BagMessage, bag_deserializer, bag_topics, read_messages
 from vla_ros.runtime import RuntimeOptions
 
 REPORT, PLOT = "replay.json", "replay.png"

@@ -4,11 +4,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vla_ros.bags import BagMessage
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import INSTRUCTION, RobotContract
 from vla_ros.data_types import DatasetError, UserError, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.replay_report import ReplayTrace
-from vla_ros.ros_io.bags import BagMessage
 from vla_ros.runtime import Decision, ManualClock, PolicyRuntime, RuntimeOptions, TickResult, TorchPredictor
 from vla_ros.streams import ActionStream, Deserialize
 

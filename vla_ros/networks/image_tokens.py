@@ -12,6 +12,7 @@ from vla_ros.data_types import ConfigError
 from vla_ros.networks.backbones import build_backbone
 from vla_ros.networks.pooling import SpatialSoftmax
 from vla_ros.networks.vision_transformer import VisionTransformer
+from vla_ros.registry import EncoderName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class VisionOptions:
     depth: int = 27
     n_heads: int = 16
     mlp_dim: int = 4304
-    backbone: str = "cnn"
+    backbone: EncoderName = "cnn"
     n_tokens: int = 8
 
     def __post_init__(self) -> None:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
-from vla_ros.processors import TextSpec
+from vla_ros.processors import TextSpec, form_of
+from vla_ros.registry import OWN, TEXT_MODELS, check_names
 
 PolicyState = Mapping[str, Tensor]
 """Recurrent or memory state of a batch. Owned by the caller, who drops it at the start of an episode."""
@@ -50,7 +51,8 @@ class PolicyConfig:
         action_horizon: H, steps predicted.
         n_action_steps: Steps of a chunk meant to be executed before a newer one replaces it.
         text: How the policy wants the instruction; None when it reads none. The processors make it so.
-        text_kinds: Of the class: the kinds of text that the architecture can read.
+        text_kinds: Of the class: the kinds of text that the architecture can read; of another package, it reads those
+            that have one of these kinds' form.
         takes_goal_image: Of the class: whether it can follow a picture of the goal, ``goal.image``.
     """
 
@@ -65,6 +67,7 @@ class PolicyConfig:
     text: TextSpec | None = None
 
     def __post_init__(self) -> None:
+        check_names(self)
         for name in ("n_obs_steps", "action_horizon", "n_action_steps"):
             if not 1 <= getattr(self, name) <= MOST_STEPS:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1 and at most {MOST_STEPS}.")
@@ -79,9 +82,16 @@ class PolicyConfig:
             raise ConfigError(
                 f"inputs: '{GOAL_IMAGE}' is the picture of a goal, which this policy cannot follow; remove it."
             )
-        if self.text is not None and self.text.kind not in self.text_kinds:
+        if self.text is not None and not self.reads_text(self.text.kind):
             readable = f"text of kind {' or '.join(self.text_kinds)}" if self.text_kinds else "no text"
             raise ConfigError(f"text: kind '{self.text.kind}', but this policy reads {readable}.")
+
+    @classmethod
+    def reads_text(cls, kind: str) -> bool:
+        """Whether the architecture can read a kind of text."""
+        if kind in cls.text_kinds or TEXT_MODELS.entry(kind).owner == OWN:
+            return kind in cls.text_kinds
+        return form_of(kind) in {form_of(known) for known in cls.text_kinds}
 
     @property
     def image_keys(self) -> tuple[str, ...]:

@@ -4,8 +4,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vla_ros.data_types import ConfigError
+from vla_ros.registry import TEXT_MODELS, TextModelName, check_names
 
-TextKind = Literal["characters", "tokenizer", "sentence_embedding", "encoder"]
+TextForm = Literal["tokens", "vector", "vectors"]
+"""What an instruction becomes: numbers to look up, one vector, or a vector for each token."""
+
+_OWN_FORMS: dict[str, TextForm] = {
+    "characters": "tokens",
+    "tokenizer": "tokens",
+    "sentence_embedding": "vector",
+    "encoder": "vectors",
+}
 
 CHARACTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?'\"()[]{}<>+-*/=_#%&@"
 """The characters that have numbers of their own, from 1 on; with 0 for all others a vocabulary of 90."""
@@ -21,14 +30,15 @@ class TextSpec:
 
     ``characters``: one number per character, from a fixed list; needs no other package. ``tokenizer``: tokens of a
     transformers tokenizer. ``sentence_embedding``: one vector per instruction, of all-MiniLM-L6-v2 unless `source`
-    names another model. ``encoder``: one vector per token, of a transformers encoder such as T5's.
+    names another model. ``encoder``: one vector per token, of a transformers encoder such as T5's. Another
+    package's kind says itself which of these forms its text has; it needs `vocabulary_size` or `width` as they do.
 
-    The batch gets ``task_tokens`` int64 [B, L] (characters, tokenizer), ``task_embedding`` float32 [B, E]
-    (sentence_embedding) or ``task_embeddings`` float32 [B, L, E] (encoder); all but sentence embeddings come with
+    The batch gets ``task_tokens`` int64 [B, L] (form tokens), ``task_embedding`` float32 [B, E] (vector) or
+    ``task_embeddings`` float32 [B, L, E] (vectors); all but ``task_embedding`` come with
     ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
 
     Attributes:
-        kind: One of the above.
+        kind: One of the above, or of another package; a name in `vla_ros.registry.TEXT_MODELS`.
         length: L, tokens or characters.
         source: Name or folder of the transformers model; not of ``characters``.
         vocabulary_size: Tokens that the policy knows, of ``tokenizer``.
@@ -36,7 +46,7 @@ class TextSpec:
         characters: Those known, of ``characters``: the first is 1, any other character 0. Padding is with spaces.
     """
 
-    kind: TextKind = "characters"
+    kind: TextModelName = "characters"
     length: int = 12
     source: str | None = None
     vocabulary_size: int = 0
@@ -44,6 +54,7 @@ class TextSpec:
     characters: str = CHARACTERS
 
     def __post_init__(self) -> None:
+        check_names(self)
         if not 1 <= self.length <= LONGEST:
             raise ConfigError(f"length={self.length} must be at least 1 and at most {LONGEST}.")
         if self.kind in ("tokenizer", "encoder") and self.source is None:
@@ -54,14 +65,21 @@ class TextSpec:
             raise ConfigError("kind 'encoder' needs width, the size of the encoder's vectors.")
         if self.kind == "sentence_embedding" and self.source is not None and self.width < 1:
             raise ConfigError("kind 'sentence_embedding' with a source needs width, the size of its vectors.")
+        if self.kind not in _OWN_FORMS:
+            self._check_foreign()
         if len(set(self.characters)) != len(self.characters):
             twice = next(c for c in self.characters if self.characters.count(c) > 1)
             raise ConfigError(f"characters: {twice!r} stands there twice.")
 
     @property
+    def form(self) -> TextForm:
+        """What an instruction becomes; of another package's kind, its class is imported to know."""
+        return form_of(self.kind)
+
+    @property
     def is_tokens(self) -> bool:
         """Whether the policy gets numbers to look up rather than vectors."""
-        return self.kind in ("characters", "tokenizer")
+        return self.form == "tokens"
 
     @property
     def n_tokens(self) -> int:
@@ -72,3 +90,22 @@ class TextSpec:
     def embedding_width(self) -> int:
         """E, the size of the vectors of ``sentence_embedding`` and ``encoder``."""
         return self.width or MINILM_WIDTH
+
+    def _check_foreign(self) -> None:
+        needed = "vocabulary_size" if self.is_tokens else "width"
+        if getattr(self, needed) < 1:
+            raise ConfigError(f"kind '{self.kind}' makes {self.form} and needs {needed}, at least 1.")
+
+
+def form_of(kind: str) -> TextForm:
+    """Return what instructions become by a kind of text.
+
+    Raises:
+        ConfigError: The kind is another package's, which cannot be imported or does not say.
+    """
+    if kind in _OWN_FORMS:
+        return _OWN_FORMS[kind]
+    form: TextForm = TEXT_MODELS[kind].form
+    if form not in _OWN_FORMS.values():
+        raise ConfigError(f"text model '{kind}' has form {form!r}; expected tokens, vector or vectors.")
+    return form

@@ -100,6 +100,7 @@ def parse_sim_config(content: Any, source: str = "simulation") -> SimConfig:
         ConfigError: As `load_sim_config`.
     """
     top = Section(source, "", content, ConfigError)
+    top.scalar("simulator", str, "metaworld", choices=("metaworld",))
     joints = top.section("joints", {})
     config = SimConfig(
         cameras={key: _camera(section) for key, section in _by_key(top, "cameras")},

@@ -19,6 +19,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from vla_ros.bags.episode_recorder import EpisodeRecorder, RecordedTopic
 from vla_ros.contract import QosSpec, RobotContract, load_contract
 from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, UserError
@@ -28,7 +29,6 @@ from vla_ros.messages.qos import to_profile
 from vla_ros.messages.rclpy_deserialize import deserialize, message_class
 from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
-from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
 from vla_ros_msgs.srv import StartEpisode, StopEpisode
 
 STATUS_TYPE = "vla_ros_msgs/msg/EpisodeStatus"

@@ -1,11 +1,11 @@
 """Options of ACT, checked when built."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig, ObjectiveName
+from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 
 WALKTHROUGH_HEAD = (2048, 1024)
 
@@ -20,7 +20,7 @@ class ActConfig(ActionObjectiveConfig):
     Attributes:
         cvae: The published ACT: a latent variable in training, image maps as tokens, one frame. Otherwise the
             walkthrough's: a token per frame.
-        backbone: Name in the backbone registry of `vla_ros.networks`; the published one is ``resnet18_frozen_norm``.
+        backbone: Name in `vla_ros.registry.ENCODERS`; the published one is ``resnet18_frozen_norm``.
         backbone_weights: File of pretrained weights, read before training; None starts from nothing.
         pooling: Of the walkthrough's variant: ``average``, or the positions of ``spatial_softmax`` keypoints.
         share_encoder: One backbone for all cameras instead of one each; they must then have one image size.
@@ -30,6 +30,7 @@ class ActConfig(ActionObjectiveConfig):
         n_encoder_layers: Over the observation; with `cvae` also over the actions.
         n_decoder_layers: Over the queries, all used; the published one has 7.
         dropout: In transformer and head, in [0, 1).
+        head: Name in `vla_ros.registry.HEADS` of what makes an action of a query's output.
         head_dims: Widths of the head's hidden layers; None: 2048 and 1024, with `cvae` none.
         tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range. None: unless `cvae`.
         objective: Error of the regression, or ``cross_entropy`` over bins, for which `tanh` means nothing; None:
@@ -40,9 +41,9 @@ class ActConfig(ActionObjectiveConfig):
     """
 
     cvae: bool = False
-    backbone: str = "cnn"
+    backbone: EncoderName = "cnn"
     backbone_weights: str | None = None
-    pooling: Literal["average", "spatial_softmax"] = "average"
+    pooling: PoolingName = "average"
     share_encoder: bool = False
     width: int = 512
     n_heads: int = 8
@@ -50,6 +51,7 @@ class ActConfig(ActionObjectiveConfig):
     n_encoder_layers: int = 4
     n_decoder_layers: int = 4
     dropout: float = 0.1
+    head: HeadName = "mlp"
     head_dims: tuple[int, ...] | None = None
     tanh: bool | None = None
     objective: ObjectiveName | None = None

@@ -1,11 +1,11 @@
 """Options of the behaviour-cloning policy, checked when built."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig, ObjectiveName
+from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +15,16 @@ class BcConfig(ActionObjectiveConfig):
     `ActionObjectiveConfig` has those of the motion and the bins.
 
     Attributes:
-        backbone: Name in the backbone registry of `vla_ros.networks`.
+        backbone: Name in `vla_ros.registry.ENCODERS`.
         backbone_weights: File of pretrained weights, read before training: safetensors or a torch state dict, of the
             backbone or of torchvision's model of that name. None starts from nothing.
-        pooling: ``average`` of each feature map, or the positions of ``spatial_softmax`` keypoints.
+        pooling: Name in `vla_ros.registry.POOLINGS`: ``average`` of each feature map, or the positions of
+            ``spatial_softmax`` keypoints.
         share_encoder: One encoder for all cameras instead of one each; they must then have one image size.
         gru_hidden_dim: Width of the recurrent memory between features and head; 0 for none. The memory then sees the
             frames one after the other, and the episode's earlier ones through the policy state. Training predicts from
             every one of the `n_obs_steps` frames.
+        head: Name in `vla_ros.registry.HEADS` of what makes actions of the features.
         hidden_dims: Widths of the head's hidden layers.
         dropout: In the head only, in [0, 1): no backbone has any.
         tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range.
@@ -30,11 +32,12 @@ class BcConfig(ActionObjectiveConfig):
         magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.
     """
 
-    backbone: str = "cnn"
+    backbone: EncoderName = "cnn"
     backbone_weights: str | None = None
-    pooling: Literal["average", "spatial_softmax"] = "average"
+    pooling: PoolingName = "average"
     share_encoder: bool = False
     gru_hidden_dim: int = 0
+    head: HeadName = "mlp"
     hidden_dims: tuple[int, ...] = (512, 512)
     dropout: float = 0.3
     tanh: bool = True

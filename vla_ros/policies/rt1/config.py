@@ -7,6 +7,7 @@ from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import PolicyConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.processors import TextSpec
+from vla_ros.registry import FilmTrunkName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Rt1Config(PolicyConfig):
 
     n_obs_steps: int = 6
     text: TextSpec | None = field(default_factory=lambda: TextSpec(kind="sentence_embedding"))
-    trunk: Literal["efficientnet_b3", "small_conv"] = "efficientnet_b3"
+    trunk: FilmTrunkName = "efficientnet_b3"
     trunk_weights: str | None = None
     share_encoder: bool = True
     grid: int | None = 9

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vla_ros.ros_io.bags.message import StoredTopic
+from vla_ros.bags.message import StoredTopic
 
 _LEAF = 0x0D
 _FIXED = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}

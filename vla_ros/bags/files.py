@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_ros.bags.compression import ZSTD_MAGIC
+from vla_ros.bags.mcap_layout import MAGIC as MCAP_MAGIC
+from vla_ros.bags.metadata import BagMetadata, read_metadata
+from vla_ros.bags.ros1_file import MAGIC as ROS1_MAGIC
+from vla_ros.bags.sqlite_file import MAGIC as SQLITE_MAGIC
 from vla_ros.data_types import DatasetError, nearest_name
-from vla_ros.ros_io.bags.compression import ZSTD_MAGIC
-from vla_ros.ros_io.bags.mcap_layout import MAGIC as MCAP_MAGIC
-from vla_ros.ros_io.bags.metadata import BagMetadata, read_metadata
-from vla_ros.ros_io.bags.ros1_file import MAGIC as ROS1_MAGIC
-from vla_ros.ros_io.bags.sqlite_file import MAGIC as SQLITE_MAGIC
 
 _MAGICS = {MCAP_MAGIC: "mcap", SQLITE_MAGIC: "sqlite3", ROS1_MAGIC: "ros1", ZSTD_MAGIC: "zstd"}
 _SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
@@ -31,10 +31,26 @@ def is_storage(path: Path) -> bool:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a folder or file is a bag, by its names."""
-    if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(is_storage(file) for file in path.iterdir())
-    return is_storage(path)
+    """Whether a folder or file is one bag, by its names."""
+    if not path.is_dir():
+        return is_storage(path)
+    if (path / "metadata.yaml").is_file():
+        return True
+    files = _without_twins(_in_order(file for file in path.iterdir() if is_storage(file)))
+    return len(files) == 1 or (len(files) > 1 and _are_parts(path, files))
+
+
+def bags_in(folder: Path) -> list[Path]:
+    """Return the bags that lie in a folder, by name: folders that are bags, and storage files that are no parts."""
+    files = _without_twins(_in_order(path for path in folder.iterdir() if is_storage(path)))
+    return sorted([*(path for path in folder.iterdir() if path.is_dir() and is_bag(path)), *files])
+
+
+def _are_parts(folder: Path, files: tuple[Path, ...]) -> bool:
+    """Whether files are named as rosbag2 names the parts of a split bag: as their folder, and counted from 0."""
+    kinds = {_plain(file).rpartition(".")[2] for file in files}
+    names = {_plain(file).rpartition(".")[0] for file in files}
+    return len(kinds) == 1 and names == {f"{folder.resolve().name}_{number}" for number in range(len(files))}
 
 
 def storage_kind(path: Path) -> str:
@@ -80,13 +96,19 @@ def find_files(path: Path, recover: bool) -> BagFiles:
             raise DatasetError(
                 f"{path}: not a bag: expected metadata.yaml or one .mcap or .db3 file, found 0 such files"
             )
-        return BagFiles(_without_twins(path, there), None)
+        files = _without_twins(there)
+        if len(files) > 1 and not _are_parts(path, files):
+            raise DatasetError(
+                f"{path}: holds {len(files)} files, which are not named as the parts of one bag; give one of them, or "
+                "write metadata.yaml with `ros2 bag reindex` where they are."
+            )
+        return BagFiles(files, None)
     listed = tuple(_existing(path, name) for name in metadata.files)
     missing = [name for name, file in zip(metadata.files, listed, strict=True) if file is None]
     files = tuple(file for file in listed if file is not None)
-    spare = [file.name for file in _without_twins(path, there) if _plain(file) not in {_plain(f) for f in files}]
+    spare = [file.name for file in _without_twins(there) if _plain(file) not in {_plain(f) for f in files}]
     if recover:
-        return BagFiles(_without_twins(path, there), metadata)
+        return BagFiles(_without_twins(there), metadata)
     if missing:
         raise DatasetError(
             f"{path}: metadata.yaml lists {len(metadata.files)} files, {len(missing)} are not there: "
@@ -110,20 +132,10 @@ def _plain(file: Path) -> str:
     return file.name.removesuffix(".zstd")
 
 
-def _without_twins(folder: Path, files: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Leave out a packed file beside the plain one that it was, or is being, made of.
-
-    Raises:
-        DatasetError: The files are of two kinds, so that they cannot be parts of one bag.
-    """
+def _without_twins(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Leave out a packed file beside the plain one that it was, or is being, made of."""
     names = {file.name for file in files}
-    kept = tuple(file for file in files if not (file.suffix == ".zstd" and _plain(file) in names))
-    kinds = {Path(_plain(file)).suffix for file in kept}
-    if len(kinds) > 1:
-        raise DatasetError(f"{folder}: holds {' and '.join(sorted(kinds))} files; keep the bag's own ones there.")
-    if kinds == {".bag"} and len(kept) > 1:
-        raise DatasetError(f"{folder}: holds {len(kept)} ROS 1 bags; give one of them, or their parent as --bags.")
-    return kept
+    return tuple(file for file in files if not (file.suffix == ".zstd" and _plain(file) in names))
 
 
 def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:

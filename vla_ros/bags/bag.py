@@ -11,14 +11,14 @@ from typing import Any
 
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
+from vla_ros.bags.compression import ZSTD_MAGIC, DamagedError, unpack, unpack_file
+from vla_ros.bags.files import BagFiles, find_files, storage_kind
+from vla_ros.bags.mcap_file import McapFile, Order
+from vla_ros.bags.message import FILE_SHIFT, NO_DEFINITION, BagMessage, StoredTopic
+from vla_ros.bags.ros1_file import Ros1File
+from vla_ros.bags.sqlite_file import SqliteFile
 from vla_ros.data_types import DatasetError, UserError, nearest_name
 from vla_ros.messages.message_types import deserialize_with, store_for
-from vla_ros.ros_io.bags.compression import ZSTD_MAGIC, DamagedError, unpack, unpack_file
-from vla_ros.ros_io.bags.files import BagFiles, find_files, storage_kind
-from vla_ros.ros_io.bags.mcap_file import McapFile, Order
-from vla_ros.ros_io.bags.message import FILE_SHIFT, NO_DEFINITION, BagMessage, StoredTopic
-from vla_ros.ros_io.bags.ros1_file import Ros1File
-from vla_ros.ros_io.bags.sqlite_file import SqliteFile
 
 StorageFile = McapFile | SqliteFile | Ros1File
 _OPENERS: dict[str, Callable[[Path, bool], StorageFile]] = {

@@ -8,11 +8,11 @@ from typing import Any
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag1 import Reader, ReaderError
 
+from vla_ros.bags.compression import DamagedError
+from vla_ros.bags.mcap_file import Order
+from vla_ros.bags.message import BLOCK_SHIFT, Stored, StoredTopic
 from vla_ros.data_types import DatasetError
 from vla_ros.messages.message_types import store_for
-from vla_ros.ros_io.bags.compression import DamagedError
-from vla_ros.ros_io.bags.mcap_file import Order
-from vla_ros.ros_io.bags.message import BLOCK_SHIFT, Stored, StoredTopic
 
 MAGIC = b"#ROSBAG V"
 

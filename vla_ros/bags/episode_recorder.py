@@ -18,10 +18,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, NamedTuple
 
+from vla_ros.bags.bag_writer import BagWriter
 from vla_ros.contract import QosSpec, RobotContract, contract_text
 from vla_ros.data_types import DatasetError, DecodeError
 from vla_ros.messages.stamps import header_stamp_ns
-from vla_ros.ros_io.bag_writer import BagWriter
 
 Report = Callable[[Literal["info", "warning", "error"], str], None]
 """Takes a sentence for the log. Called from the writer's thread."""

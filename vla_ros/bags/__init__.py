@@ -7,11 +7,11 @@ that the bag declares: a bag is read whole, or refused in a sentence, or recover
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from vla_ros.bags.bag import Bag
+from vla_ros.bags.bag_writer import BagWriter
+from vla_ros.bags.files import bags_in, is_bag
+from vla_ros.bags.message import BagMessage
 from vla_ros.messages.message_types import deserialize, serialize, typestore
-from vla_ros.ros_io.bag_writer import BagWriter
-from vla_ros.ros_io.bags.bag import Bag
-from vla_ros.ros_io.bags.files import is_bag
-from vla_ros.ros_io.bags.message import BagMessage
 from vla_ros.streams.stream import Deserialize
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "BagWriter",
     "bag_deserializer",
     "bag_topics",
+    "bags_in",
     "deserialize",
     "is_bag",
     "read_messages",

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Literal
 from mcap.records import Channel, Schema
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
-from vla_ros.ros_io.bags.compression import DamagedError, unpack
-from vla_ros.ros_io.bags.mcap_layout import (
+from vla_ros.bags.compression import DamagedError, unpack
+from vla_ros.bags.mcap_layout import (
     CHANNEL,
     MESSAGE,
     MESSAGE_HEAD,
@@ -22,7 +22,7 @@ from vla_ros.ros_io.bags.mcap_layout import (
     add_definition,
     parsed,
 )
-from vla_ros.ros_io.bags.message import BLOCK_SHIFT, NO_DEFINITION, Stored, StoredTopic
+from vla_ros.bags.message import BLOCK_SHIFT, NO_DEFINITION, Stored, StoredTopic
 
 Order = Literal["file", "time"]
 _RECORD = struct.Struct("<BQ")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from vla_ros.bags.clock import ClockSegment, TopicTimes, decide_clock, order_to_read
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io.bags.clock import ClockSegment, TopicTimes, decide_clock, order_to_read
 
 S, MS = 1_000_000_000, 1_000_000
 BEGIN = 1_700_000_000 * S

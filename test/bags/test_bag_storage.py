@@ -15,8 +15,17 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from vla_ros.bags import (
+    Bag,
+    BagWriter,
+    bag_deserializer,
+    bags_in,
+    is_bag,
+    read_messages,
+    serialize,
+    typestore,
+)
 from vla_ros.data_types import DatasetError, UserError
-from vla_ros.ros_io.bags import Bag, BagWriter, bag_deserializer, read_messages, serialize, typestore
 
 TEXT = "std_msgs/msg/String"
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -191,6 +200,18 @@ def test_a_split_bag_is_one_bag_and_its_tenth_part_follows_its_ninth(tmp_path: P
         by_mcap(messages=sent()[part * 8 : (part + 1) * 8])(tmp_path / f"part{part}")
         shutil.copy(next((tmp_path / f"part{part}").iterdir()), tmp_path / f"bag/bag_{part}.mcap")
     assert read(tmp_path / "bag") == sent()
+
+
+def test_files_that_are_not_named_as_parts_are_bags_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    for name in ("push_0", "push_1", "reach"):
+        by_mcap()(tmp_path / name)
+        shutil.copy(next((tmp_path / name).iterdir()), tmp_path / f"day/{name}.mcap")
+    ours(tmp_path / "day/whole")
+    assert not is_bag(tmp_path / "day")
+    assert [path.name for path in bags_in(tmp_path / "day")] == ["push_0.mcap", "push_1.mcap", "reach.mcap", "whole"]
+    with pytest.raises(DatasetError, match="holds 3 files, which are not named as the parts of one bag"):
+        read(tmp_path / "day")
 
 
 def test_a_log_that_the_writer_left_is_merged_and_the_bag_stays_as_it_was(tmp_path: Path) -> None:

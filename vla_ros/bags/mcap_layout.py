@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from mcap.data_stream import ReadDataStream
 from mcap.records import Channel, ChunkIndex, Schema, Statistics
 
-from vla_ros.ros_io.bags.compression import DamagedError
+from vla_ros.bags.compression import DamagedError
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)

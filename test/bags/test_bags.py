@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla_ros import bags
+from vla_ros.bags.episode_recorder import EpisodeRecorder, RecordedTopic
 from vla_ros.data_types import DatasetError
 from vla_ros.messages import decode_input
 from vla_ros.messages.message_types import interface_folder, serialize, store_with
 from vla_ros.messages.samples import make_example_action, make_example_message
-from vla_ros.ros_io import bags
-from vla_ros.ros_io.episode_recorder import EpisodeRecorder, RecordedTopic
 
 IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
 ACTION = "vla_ros_msgs/msg/EndEffectorAction"
@@ -156,7 +156,7 @@ def test_the_interfaces_definitions_are_found() -> None:
 
 def test_nothing_here_needs_ros_or_torch() -> None:
     blocked = ["rclpy", "torch", "sensor_msgs", "geometry_msgs", "std_msgs", "builtin_interfaces", "vla_ros_msgs.msg"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import vla_ros.ros_io, vla_ros.ros_io.bags"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import vla_ros.streams, vla_ros.bags"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
 
 

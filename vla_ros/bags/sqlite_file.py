@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
+from vla_ros.bags.compression import DamagedError
+from vla_ros.bags.mcap_file import Order
+from vla_ros.bags.message import NO_DEFINITION, Stored, StoredTopic
+from vla_ros.bags.sqlite_pages import PagesReader
 from vla_ros.data_types import DatasetError
-from vla_ros.ros_io.bags.compression import DamagedError
-from vla_ros.ros_io.bags.mcap_file import Order
-from vla_ros.ros_io.bags.message import NO_DEFINITION, Stored, StoredTopic
-from vla_ros.ros_io.bags.sqlite_pages import PagesReader
 
 MAGIC = b"SQLite format 3\0"
 _FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}

@@ -1,1 +1,0 @@
-"""Bags: reading, writing, recovery and recording. No ROS import."""
