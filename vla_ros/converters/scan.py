@@ -12,7 +12,7 @@ from vla_ros.bags import Bag, BagMessage
 from vla_ros.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
 from vla_ros.bags.mcap_file import Order
 from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
-from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.contract.types import has_header
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.stamps import header_stamp_ns
@@ -26,7 +26,7 @@ class Source:
     """A stream that the contract names.
 
     Attributes:
-        index: Its number in the observation pipeline, -1 for the recorded action.
+        index: Its number in the observation pipeline, or -1 and below for the topics of the recorded action.
         key: Feature key.
         topic: ROS topic.
         type: ROS type.
@@ -48,8 +48,7 @@ class Source:
     @property
     def has_header(self) -> bool:
         """Whether its messages carry a stamp."""
-        kind = INPUT_TYPES.get(self.type)  # EndEffectorAction, the one source that is no input, has a header
-        return kind is None or kind.has_header
+        return has_header(self.type)
 
     @property
     def interpolates(self) -> bool:
@@ -64,13 +63,15 @@ class Source:
 
 def sources_of(contract: RobotContract) -> list[Source]:
     """Return all streams of a contract that a dataset can hold, the action last."""
-    record = contract.action.record
     inputs = [
         Source(i, s.key, s.topic, s.type, s.alignment, s.max_age_s, s.required, s.window)
         for i, s in enumerate(contract.inputs)
     ]
-    action = Source(-1, contract.action.key, record.topic, record.type, record.alignment, record.max_age_s, True)
-    return [*inputs, action]
+    records = [
+        Source(-1 - i, contract.action.key, r.topic, r.type, r.alignment, r.max_age_s, True)
+        for i, r in enumerate(contract.action.records)
+    ]
+    return [*inputs, *records]
 
 
 @dataclass
