@@ -5,7 +5,6 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vla_ros.checkpoint import load_checkpoint, weights
 from vla_ros.checkpoint.tensor_files import name_of_not_finite
 from vla_ros.data_types import CheckpointError
-from vla_ros.policies import registry
 from vla_ros.policies.bc import BcPolicy
+from vla_ros.registry import POLICIES
 
 FRONT, STATE = "observation.images.front", "observation.state"
 
@@ -238,8 +237,7 @@ class Own(BcPolicy):
 @pytest.fixture
 def own(monkeypatch, save):
     """Save a checkpoint of an own architecture which does `at_save`, to be loaded while it does `at_load`."""
-    monkeypatch.setitem(registry._BUILT_IN, "own", "own:Own")
-    monkeypatch.setattr(registry, "import_module", lambda _: SimpleNamespace(Own=Own))
+    monkeypatch.setitem(POLICIES, "own", Own)
 
     def made(at_save, at_load=None):
         monkeypatch.setattr(Own, "also", staticmethod(at_save), raising=False)

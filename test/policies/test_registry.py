@@ -1,4 +1,3 @@
-import importlib.metadata
 import subprocess
 import sys
 
@@ -6,27 +5,12 @@ import pytest
 
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
-from vla_ros.policies import build_policy, policy_class, policy_names, registry
+from vla_ros.policies import build_policy, policy_class, policy_names
 from vla_ros.policies.bc import BcPolicy
+from vla_ros.registry import POLICIES
 
 STATE = FeatureSpec("observation.state", "vector", (3,), "float32", ("x", "y", "z"))
 ACTION = FeatureSpec("action", "action", (2,), "float32", ("dx", "dy"))
-
-
-def entry_point(value: str, name: str = "mine"):
-    return importlib.metadata.EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    def install(value: str, name: str = "mine") -> None:
-        monkeypatch.setattr(
-            registry,
-            "entry_points",
-            lambda group: [entry_point(value, name)] if group == registry.ENTRY_POINT_GROUP else [],
-        )
-
-    return install
 
 
 def test_built_in_policies_are_listed_and_found():
@@ -40,29 +24,17 @@ def test_unknown_policy_names_the_nearest():
         policy_class("bcc")
 
 
-def test_another_package_registers_a_policy_by_entry_point(registered):
-    registered("vla_ros.policies.bc:BcPolicy")
-    assert "mine" in policy_names()
-    assert policy_class("mine") is BcPolicy
-
-
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        ("no_such_module_anywhere:Policy", r"policy 'mine' \(no_such_module_anywhere:Policy\) cannot be imported"),
-        ("vla_ros.policies.bc:NoSuchPolicy", "cannot be imported"),
-        ("vla_ros.policies.bc:BcConfig", "is no subclass of"),
-    ],
-)
-def test_broken_entry_point_is_one_sentence(registered, value, sentence):
-    registered(value)
-    with pytest.raises(ConfigError, match=sentence):
+@pytest.mark.parametrize("place", ["vla_ros.policies.bc:BcConfig", "vla_ros.policies.bc:NoSuchPolicy"])
+def test_what_is_no_policy_is_one_sentence(monkeypatch, place):
+    monkeypatch.setitem(POLICIES, "mine", place)
+    with pytest.raises(ConfigError, match=r"policy 'mine' of .*(is no subclass of .*base:Policy|cannot be imported)"):
         policy_class("mine")
 
 
-def test_built_in_name_wins_over_an_entry_point(registered):
-    registered("no_such_module_anywhere:Policy", name="bc")
-    assert policy_class("bc") is BcPolicy
+def test_a_policy_under_another_name_than_its_own_is_refused_since_its_checkpoints_would_not_load(monkeypatch):
+    monkeypatch.setitem(POLICIES, "mine", BcPolicy)
+    with pytest.raises(ConfigError, match=r"policy 'mine' is the class BcPolicy, whose name is 'bc'; give both one"):
+        policy_class("mine")
 
 
 def test_configuration_survives_plain_data():

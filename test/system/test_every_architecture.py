@@ -31,9 +31,7 @@ from vla_ros.rollouts.in_process import make_driver, run_in_process  # noqa: E40
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup, node_command  # noqa: E402
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment  # noqa: E402
 from vla_ros.runtime import RuntimeOptions  # noqa: E402
-from vla_ros.sim.cameras import CameraRig  # noqa: E402
-from vla_ros.sim.config import load_sim_config  # noqa: E402
-from vla_ros.sim.metaworld_robot import MetaWorldRobot  # noqa: E402
+from vla_ros.sim import SimRequest, make_robot  # noqa: E402
 from vla_ros_msgs.msg import EndEffectorAction  # noqa: E402
 from vla_ros_msgs.srv import LoadPolicy  # noqa: E402
 
@@ -162,20 +160,16 @@ def real_time(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def drive_in_process() -> Iterator[Callable[..., EpisodeTrace]]:
-    config = load_sim_config(ROOT / "config/sim/metaworld_sawyer.yaml")
-    robot = MetaWorldRobot(TASK, config)
-    rig = CameraRig(robot.model, config.cameras)
+    robot = make_robot("metaworld", SimRequest(CONTRACT, TASK))
 
     def drive(checkpoint: Path, options: RuntimeOptions | None = None) -> EpisodeTrace:
-        driver = make_driver(
-            "checkpoint", CONTRACT, checkpoint=str(checkpoint), rig=rig, config=config, task=TASK, options=options
-        )
+        driver = make_driver("checkpoint", CONTRACT, checkpoint=str(checkpoint), options=options)
         limit_s = TICKS / CONTRACT.fps
         (trace,) = run_in_process(robot, CONTRACT, driver, episodes=1, first_seed=SEED, time_limit_s=limit_s)
         return trace
 
     yield drive
-    rig.close()
+    robot.close()
 
 
 def assert_possible(commands: list[Told]) -> None:

@@ -30,9 +30,7 @@ from vla_ros.runtime import (
     RuntimeThreads,
     TorchPredictor,
 )
-from vla_ros.sim.cameras import CameraRig
-from vla_ros.sim.config import load_sim_config
-from vla_ros.sim.metaworld_robot import MetaWorldRobot
+from vla_ros.sim import SimRequest, make_robot
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_policies import save_tiny_policy
@@ -56,13 +54,11 @@ Drive = Callable[[Path, RuntimeOptions], tuple[list[Message], np.ndarray]]
 @pytest.fixture(scope="module")
 def in_process() -> Iterator[Drive]:
     """Roll out in process; return the messages that the runtime was given, and the commands."""
-    config = load_sim_config(ROOT / "config/sim/metaworld_sawyer.yaml")
-    robot = MetaWorldRobot("push-v3", config)
-    rig = CameraRig(robot.model, config.cameras)
+    robot = make_robot("metaworld", SimRequest(CONTRACT))
 
     def drive(checkpoint: Path, options: RuntimeOptions) -> tuple[list[Message], np.ndarray]:
         predictor = TorchPredictor(load_checkpoint(checkpoint), seed=0)
-        driver = PolicyDriver(CONTRACT, predictor, rig, config, options)
+        driver = PolicyDriver(CONTRACT, predictor, options)
         messages: list[Message] = []
         push, specs = driver.runtime.push, driver.runtime.specs
 
@@ -79,7 +75,7 @@ def in_process() -> Iterator[Drive]:
         return messages, np.stack([command.action for command in trace.commands])
 
     yield drive
-    rig.close()
+    robot.close()
 
 
 def in_threads(checkpoint: Path, options: RuntimeOptions, messages: list[Message]) -> np.ndarray:

@@ -104,19 +104,15 @@ def test_in_lock_step_every_tick_is_answered_by_one_command_of_its_own_observati
 
 def commands_in_process(checkpoint: Path) -> list[Any]:
     from vla_ros.rollouts.in_process import make_driver, run_in_process
-    from vla_ros.sim.cameras import CameraRig
-    from vla_ros.sim.config import load_sim_config
-    from vla_ros.sim.metaworld_robot import MetaWorldRobot
+    from vla_ros.sim import SimRequest, make_robot
 
     contract = load_contract(ROBOT)
-    config = load_sim_config(ROOT / "config/sim/metaworld_sawyer.yaml")
-    robot = MetaWorldRobot("push-v3", config)
-    rig = CameraRig(robot.model, config.cameras)
+    robot = make_robot("metaworld", SimRequest(contract))
     try:
-        driver = make_driver("checkpoint", contract, checkpoint=str(checkpoint), rig=rig, config=config, task="push-v3")
+        driver = make_driver("checkpoint", contract, checkpoint=str(checkpoint))
         (trace,) = run_in_process(robot, contract, driver, episodes=1, first_seed=0, time_limit_s=0.6)
     finally:
-        rig.close()
+        robot.close()
     return trace.commands
 
 

@@ -23,7 +23,11 @@ from vla_ros.data_types import CheckpointError, ConfigError, ContractError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.policies import Policy, policy_class, policy_config
 from vla_ros.processors import Processors
+from vla_ros.registry import check_provided
 from vla_ros.schema import Section, load_yaml
+
+_PROBLEMS = 5
+"""Parts named in one message."""
 
 
 def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
@@ -82,7 +86,22 @@ def _metadata(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{file}: format_version {version} is not {FORMAT_VERSION}; use a vla_ros that wrote it.")
     section.scalar("contract_hash", str)
+    _check_parts(folder, metadata.get("parts", []))
     return metadata
+
+
+def _check_parts(folder: Path, parts: Any) -> None:
+    """Refuse a checkpoint whose parts come from packages that are not here."""
+    names = {"kind", "name", "package", "version"}
+    is_list = isinstance(parts, list) and all(isinstance(part, dict) and set(part) == names for part in parts)
+    if not is_list or not all(isinstance(text, str) for part in parts for text in part.values()):
+        raise CheckpointError(
+            f"{folder / METADATA}: parts must be a list of kind, name, package and version; the checkpoint is damaged."
+        )
+    problems = check_provided(parts)
+    if problems:
+        more = f"; and {len(problems) - _PROBLEMS} more" if len(problems) > _PROBLEMS else ""
+        raise CheckpointError(f"{folder}: {'; '.join(problems[:_PROBLEMS])}{more}.")
 
 
 def _contract(path: Path, metadata: Mapping[str, Any]) -> RobotContract:

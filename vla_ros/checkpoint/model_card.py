@@ -52,7 +52,17 @@ def _use(contract: RobotContract, metadata: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
     fits = f"Runs on robots whose contract has the hash `{contract.hash}` ([contract.yaml](contract.yaml)); the policy"
     usage = f"{fits} node refuses others. Point its parameter `checkpoint` at this folder."
-    return ["## Use", "", usage, "", f"Made with {versions}.", ""]
+    return ["## Use", "", usage, "", f"Made with {versions}.", "", *_packages(metadata)]
+
+
+def _packages(metadata: Mapping[str, Any]) -> list[str]:
+    """Say which packages must be installed beside vla_ros."""
+    parts = metadata.get("parts", ())
+    needed: dict[str, list[str]] = {f"`{part['package']}` {part['version']}".rstrip(): [] for part in parts}
+    for part in parts:
+        needed[f"`{part['package']}` {part['version']}".rstrip()].append(f"{part['name']} ({part['kind']})")
+    lines = [f"- {package}: {', '.join(names)}" for package, names in needed.items()]
+    return ["Needs these packages beside vla_ros, for parts that are theirs:", "", *lines, ""] if lines else []
 
 
 def _row(spec: FeatureSpec, mode: str) -> str:

@@ -29,6 +29,7 @@ from vla_ros.contract import RobotContract, contract_text, load_contract
 from vla_ros.data_types import CheckpointError
 from vla_ros.policies import Policy
 from vla_ros.processors import Processors
+from vla_ros.registry import foreign_parts
 from vla_ros.schema import to_plain
 
 
@@ -59,6 +60,7 @@ def save_checkpoint(
     """
     path = Path(path)
     text_of_contract = _contract_text(contract)
+    parts = foreign_parts(policy.name, policy.config)
     known = {
         "format_version": FORMAT_VERSION,
         "policy": policy.name,
@@ -66,6 +68,7 @@ def save_checkpoint(
         "contract_hash": contract.hash,
         "parameters": policy.parameter_counts()["total"],
         "versions": {"vla_ros": vla_ros.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        **({"parts": parts} if parts else {}),
         "files": sorted(extra_files or ()),
         **(to_plain(metadata) if metadata else {}),
     }

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 Run = Callable[[argparse.Namespace], int]
-DEFAULT_SIM_CONFIG = "config/sim/metaworld_sawyer.yaml"
 DEFAULT_CONTRACT = "config/robots/metaworld_sawyer.yaml"
+DEFAULT_TASK = "push-v3"
 DEFAULT_CHECKPOINT = "models/metaworld_push_bc"
 
 
@@ -58,7 +58,7 @@ def add_simulation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contract", metavar="FILE", help=f"the robot's contract (the shipped {DEFAULT_CONTRACT} by default)"
     )
-    parser.add_argument("--task", default="push-v3", help="MetaWorld task by name")
+    parser.add_argument("--task", default=DEFAULT_TASK, help="task by name; of MetaWorld, push-v3 if empty")
     parser.add_argument(
         "--domain-id",
         type=domain_id,

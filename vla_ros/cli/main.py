@@ -19,6 +19,7 @@ from vla_ros.cli import (
     demo,
     demonstrate,
     importance,
+    parts,
     policies,
     replay,
     rollout,
@@ -27,7 +28,20 @@ from vla_ros.cli import (
 )
 from vla_ros.data_types import UserError
 
-COMMANDS = (demo, demonstrate, convert, train, rollout, replay, importance, contract, schema, policies, checkpoint)
+COMMANDS = (
+    demo,
+    demonstrate,
+    convert,
+    train,
+    rollout,
+    replay,
+    importance,
+    contract,
+    schema,
+    policies,
+    parts,
+    checkpoint,
+)
 """In the order in which somebody meets them."""
 
 _ROS_PACKAGES = frozenset(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_ros.cli.arguments import (
-    DEFAULT_SIM_CONFIG,
+    DEFAULT_TASK,
     add_command,
     add_simulation_options,
     command_line,
@@ -46,12 +46,17 @@ def add_parser(commands: "Subparsers") -> None:
         action="store_true",
         help="policy and simulation in one process, without ROS: what the policy does at best, and quick",
     )
+    parser.add_argument(
+        "--sim", default="", metavar="NAME", help="simulator by name, of those that are installed (metaworld if empty)"
+    )
+    parser.add_argument("--sim-config", metavar="FILE", help="the simulator's file; may name it, as simulator: NAME")
     parser.add_argument("--chunk-mode", default="latest", metavar="MODE", help="how action chunks are executed")
     parser.add_argument("--record", type=natural_int, default=0, metavar="N", help="film the first N episodes")
     parser.add_argument(
         "--output", default="out/rollout", metavar="DIR", help="folder for result.json, pictures and logs"
     )
     add_simulation_options(parser)
+    parser.set_defaults(task="")  # the simulator's own; of MetaWorld push-v3
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,10 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--checkpoint has no meaning with --policy {arguments.policy}; leave one of them out.")
     if arguments.in_process:
         return _run_in_process(arguments)
+    if arguments.sim not in ("", "metaworld") or arguments.sim_config:
+        raise ConfigError("--sim and --sim-config need --in-process; over ROS the simulated robot is MetaWorld's.")
     options = RolloutOptions(
         contract=contract_path(arguments.contract),
         output=Path(arguments.output),
-        task=arguments.task,
+        task=arguments.task or DEFAULT_TASK,
         driver=arguments.policy,
         checkpoint=Path(arguments.checkpoint) if arguments.checkpoint else None,
         episodes=arguments.episodes,
@@ -87,30 +94,19 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
     """Roll out without ROS; the same table and ``result.json``, without times."""
     from vla_ros.contract import load_contract
     from vla_ros.data_types import ConfigError
-    from vla_ros.data_types.resources import resource_path
     from vla_ros.evaluation.rollout_report import summarise, table_rows
     from vla_ros.rollouts.in_process import make_driver, run_in_process
     from vla_ros.runtime import RuntimeOptions
-    from vla_ros.sim.cameras import CameraRig  # before MuJoCo, whose backend it chooses
-    from vla_ros.sim.config import load_sim_config
-    from vla_ros.sim.metaworld_robot import MetaWorldRobot
+    from vla_ros.sim import SimRequest, make_robot
 
     if arguments.record or arguments.lock_step:
         raise ConfigError("--in-process films nothing and has no lock-step; leave out --record and --lock-step.")
     contract = load_contract(contract_path(arguments.contract))
-    config = load_sim_config(resource_path(DEFAULT_SIM_CONFIG))
-    robot = MetaWorldRobot(arguments.task, config, arguments.first_seed)
-    rig = CameraRig(robot.model, config.cameras)
+    config = Path(arguments.sim_config) if arguments.sim_config else None
+    robot = make_robot(arguments.sim, SimRequest(contract, arguments.task, arguments.first_seed, config))
     try:
-        driver = make_driver(
-            arguments.policy,
-            contract,
-            checkpoint=arguments.checkpoint,
-            rig=rig,
-            config=config,
-            task=arguments.task,
-            options=RuntimeOptions(chunk_mode=arguments.chunk_mode),
-        )
+        options = RuntimeOptions(chunk_mode=arguments.chunk_mode)
+        driver = make_driver(arguments.policy, contract, checkpoint=arguments.checkpoint, options=options)
         episodes = run_in_process(
             robot,
             contract,
@@ -125,18 +121,18 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
                 traces.append(trace)
                 advance(_episode_note(trace))
     finally:
-        rig.close()
+        robot.close()
     name = arguments.checkpoint or arguments.policy
     result = summarise(
         traces,
         robot=contract.robot_type,
-        task=arguments.task,
+        task=robot.task,
         policy=name,
         control_rate_hz=contract.control_rate_hz,
         lock_step=True,
         command=command_line(),
     )
-    print_table(f"{arguments.task}: {name}, in process", table_rows(result))
+    print_table(f"{robot.task}: {name}, in process", table_rows(result))
     result.save(Path(arguments.output) / "result.json")
     print_path("written", Path(arguments.output))
     return 0

@@ -2,23 +2,12 @@
 
 from typing import Any, get_args
 
-from vla_ros.contract.parse_input import check_alignment
 from vla_ros.contract.parse_limits import parse_limits, parse_measured
-from vla_ros.contract.schema import (
-    COMMAND_QOS,
-    ROTATION_WIDTH,
-    ActionSpec,
-    AlignmentSpec,
-    GripperSpec,
-    RecordSpec,
-    Representation,
-    SinkSpec,
-)
-from vla_ros.contract.types import ACTION_SOURCES, SINK_REPRESENTATIONS, has_header
+from vla_ros.contract.parse_record import parse_records
+from vla_ros.contract.parse_sinks import parse_sinks
+from vla_ros.contract.schema import ROTATION_WIDTH, ActionSpec, GripperSpec, Representation
 from vla_ros.data_types import nearest_name
-from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass
-
-_WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
+from vla_ros.schema import Narrow, Section, given, read_dataclass
 
 
 def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> ActionSpec:
@@ -37,6 +26,8 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
     names = at.items("names", str)
     gripper = _gripper(at.section("gripper"), names) if "gripper" in at else at.raw("gripper", None)
     _check_names(at, representation, rotation, names, gripper)
+    records = parse_records(at, representation, rotation, names, gripper)
+    sinks, unsent = parse_sinks(at, representation, rotation, names, gripper)
     spec = read_dataclass(
         at,
         ActionSpec,
@@ -46,8 +37,10 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
             "units": Narrow(length=len(names)),
             "frame": Narrow(default=base_frame),
             "gripper": given(gripper),
-            "record": given(_record(at.section("record"), representation, gripper)),
-            "sinks": given(tuple(_sink(part, representation, rotation, names) for part in at.sections("sinks"))),
+            "record": given(records[0]),
+            "also_recorded": given(records[1:]),
+            "sinks": given(sinks),
+            "unsent": given(unsent),
             "limits": given(parse_limits(at.section("limits", {}), names, representation, rotation, gripper)),
             "measured": given(parse_measured(at.section("measured", {}), representation)),
         },
@@ -55,8 +48,6 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
     _check_frame(at, spec, base_frame, tool_frame)
     if spec.past_end != "hold" and "max_hold_s" in at:
         raise at.fail("max_hold_s", f"has a meaning only with 'past_end: hold', not with '{spec.past_end}'")
-    if not spec.sinks:
-        raise at.fail("sinks", "must name at least one topic to publish the action on")
     return spec
 
 
@@ -83,6 +74,9 @@ def _check_names(
         if rotation != "none":
             raise at.fail("rotation", f"must be 'none' for joint positions, got '{rotation}'")
         return
+    if representation == "planar_twist":
+        _check_planar(at, rotation, names, gripper)
+        return
     if representation == "twist" and rotation not in ("none", "rotation_vector"):
         raise at.fail("rotation", f"of a twist is an angular velocity, 'rotation_vector' or 'none', got '{rotation}'")
     expected = 3 + ROTATION_WIDTH[rotation] + (gripper is not None)
@@ -96,46 +90,22 @@ def _check_names(
         raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
+def _check_planar(at: Section, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None) -> None:
+    if rotation != "none":
+        raise at.fail("rotation", f"must be 'none' for a planar twist, whose last number turns, got '{rotation}'")
+    motion = len(names) - (gripper is not None)
+    if motion not in (2, 3):
+        raise at.fail(
+            "names",
+            "a planar_twist has linear x, angular z, or linear x, y, angular z, and then the gripper if there is one; "
+            f"got {', '.join(names)}",
+        )
+    if gripper is not None and names[-1] != gripper.name:
+        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
+
+
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
     spec = read_dataclass(at, GripperSpec, {"name": Narrow(choices=names)})
     if spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
     return spec
-
-
-def _record(at: Section, representation: str, gripper: GripperSpec | None) -> RecordSpec:
-    type_name = at.scalar("type", str, choices=list(ACTION_SOURCES))
-    if representation not in ACTION_SOURCES[type_name]:
-        fitting = [name for name, forms in ACTION_SOURCES.items() if representation in forms]
-        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if gripper is not None and type_name in _WITHOUT_GRIPPER:
-        raise at.fail("type", f"{type_name} carries no gripper, and the action has one, '{gripper.name}'")
-    defaults = {"qos": Narrow(default=COMMAND_QOS), "alignment": Narrow(default=AlignmentSpec())}
-    spec = read_dataclass(at, RecordSpec, defaults)
-    check_alignment(at, spec.alignment, numeric=True, has_header=has_header(type_name))
-    return spec
-
-
-def _sink(at: Section, representation: str, rotation: str, names: tuple[str, ...]) -> SinkSpec:
-    """Read one sink. Fields that mean nothing for its type are refused, not ignored."""
-    type_name = at.scalar("type", str, choices=list(SINK_REPRESENTATIONS))
-    if representation not in SINK_REPRESENTATIONS[type_name]:
-        fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
-        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if type_name == "geometry_msgs/msg/PoseStamped" and rotation == "none":
-        raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
-    is_twist = type_name == "geometry_msgs/msg/TwistStamped"
-    unitless = is_twist and at.scalar("units", str, "si") == "unitless"
-    selects = type_name in ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
-    if not unitless:
-        for field in ("linear_scale", "angular_scale"):
-            if field in at:
-                raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
-    context = {
-        "qos": Narrow(default=COMMAND_QOS),
-        "units": Narrow() if is_twist else ABSENT,
-        "names": Narrow(choices=names) if selects else ABSENT,
-        "linear_scale": REQUIRED if unitless else ABSENT,
-        "angular_scale": REQUIRED if unitless else ABSENT,
-    }
-    return read_dataclass(at, SinkSpec, context)

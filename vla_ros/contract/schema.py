@@ -19,7 +19,7 @@ Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
 OnNewGoal = Literal["keep", "zero"]
-Representation = Literal["displacement", "twist", "pose", "joint_position"]
+Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 MeasuredRotation = Literal["rotation_vector", "quaternion", "rot6d"]
 
@@ -291,11 +291,16 @@ class SinkSpec:
     qos: Annotated[QosSpec, About("Quality of service of the publisher.", default="see there")]
     names: Annotated[
         tuple[str, ...],
-        About("Of a Float64MultiArray or JointTrajectory: which numbers it carries, all by default."),
+        About(
+            "Of an array, a number, a JointState or JointTrajectory: which numbers it carries, all by default; of "
+            "joints a mapping where the robot calls them otherwise.",
+            kind="list or mapping of strings",
+            json_types=("array", "object"),
+        ),
     ] = ()
     units: Annotated[
         Literal["si", "unitless"],
-        About("Of a TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1."),
+        About("Of a Twist or TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1."),
     ] = "si"
     linear_scale: Annotated[
         float, About("Of a unitless twist, and required there: speed at 1.", unit="m/s", above=0, default="none")
@@ -303,6 +308,10 @@ class SinkSpec:
     angular_scale: Annotated[
         float, About("Of a unitless twist, and required there: speed at 1.", unit="rad/s", above=0, default="none")
     ] = 1.0
+    ros_names: Annotated[
+        tuple[str, ...],
+        About("What the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False),
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -322,7 +331,7 @@ class RecordSpec:
     type: Annotated[
         str,
         About(
-            "Must be able to carry the representation, and the gripper if there is one.",
+            "Must be able to carry the representation. One that carries no gripper needs a part beside it for it.",
             choices=lambda: list(ACTION_SOURCES),
             kind=ROS_TYPE,
         ),
@@ -333,7 +342,19 @@ class RecordSpec:
         float,
         About("Older than this at a tick there was no action.", unit="s", above=0, unhashed=LATE),
     ]
-    names: Annotated[tuple[str, ...], About("The action's names that it gives; all by default.", in_file=False)] = ()
+    names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of a JointState, an array or a number: which numbers of the action it gives, all by default where it is "
+            "the only topic. Of a JointState a mapping where its messages call the joints otherwise.",
+            kind="list or mapping of strings",
+            json_types=("array", "object"),
+        ),
+    ] = ()
+    ros_names: Annotated[
+        tuple[str, ...],
+        About("What the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False),
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -389,8 +410,9 @@ class ActionSpec:
     representation: Annotated[
         Representation,
         About(
-            "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, or `joint_position` "
-            "(rad; names are joint names)."
+            "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, `joint_position` "
+            "(rad; names are joint names), or `planar_twist` of a mobile base: linear x, angular z, or linear x, y, "
+            "angular z (m/s, rad/s)."
         ),
     ]
     rotation: Annotated[
@@ -407,7 +429,15 @@ class ActionSpec:
             default="`base_frame`",
         ),
     ]
-    record: Annotated[RecordSpec, About("Where the recorder and the converter read the action.")]
+    record: Annotated[
+        RecordSpec,
+        About(
+            "Where the recorder and the converter read the action: one topic, or a list of topics that each give some "
+            "of its numbers, as a twist and the gripper beside it.",
+            kind="mapping, or list of mappings",
+            or_list=True,
+        ),
+    ]
     sinks: Annotated[
         tuple[SinkSpec, ...], About("Where it is published, at least one.", unhashed=TRANSPORT, default="required")
     ]
@@ -436,6 +466,24 @@ class ActionSpec:
             unhashed=REACTION,
         ),
     ] = field(default_factory=MeasuredSpec)
+
+    also_recorded: Annotated[
+        tuple[RecordSpec, ...], About("Further topics, where no single one holds the whole action.", in_file=False)
+    ] = ()
+    unsent: Annotated[
+        tuple[str, ...],
+        About("Numbers that no sink carries; every other one must be carried by one.", unhashed=TRANSPORT),
+    ] = ()
+
+    @property
+    def records(self) -> tuple[RecordSpec, ...]:
+        """Every topic that the recorded action, or a part of it, is read from."""
+        return (self.record, *self.also_recorded)
+
+    @property
+    def motion_names(self) -> tuple[str, ...]:
+        """The names but for a gripper's."""
+        return self.names if self.gripper is None else tuple(n for n in self.names if n != self.gripper.name)
 
     @property
     def gripper_index(self) -> int | None:

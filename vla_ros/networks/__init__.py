@@ -6,17 +6,18 @@ from vla_ros.networks.backbones import Backbone, ConvStack, backbone_names, buil
 from vla_ros.networks.context import Context, EncodedContext, continue_context, encode_context
 from vla_ros.networks.flow_tokens import FlowTokens
 from vla_ros.networks.gemma_block import AttentionOptions, Expert, ExpertOptions
-from vla_ros.networks.heads import mlp
+from vla_ros.networks.heads import build_head, mlp
 from vla_ros.networks.image_encoder import ImageEncoder
 from vla_ros.networks.image_tokens import PatchTokens, VisionOptions
 from vla_ros.networks.joint_attention import KeysValues, Segment, joint_attention, joint_keys_values
-from vla_ros.networks.pooling import POOLINGS, AveragePool, SpatialSoftmax, build_pooling
+from vla_ros.networks.pooling import AveragePool, SpatialSoftmax, build_pooling
 from vla_ros.networks.prefix_tokens import CameraTokens, TextTokens
 from vla_ros.networks.rotary import apply_rotary, rotary_angles
 from vla_ros.networks.sine_positions import sine_positions, sine_positions_2d
 from vla_ros.networks.time_embedding import time_embedding
 from vla_ros.networks.transformer import TransformerDecoder, TransformerEncoder
 from vla_ros.networks.vision_transformer import VisionTransformer
+from vla_ros.registry import POOLINGS
 
 __all__ = [
     "POOLINGS",
@@ -45,6 +46,7 @@ __all__ = [
     "block_causal_mask",
     "block_starts",
     "build_backbone",
+    "build_head",
     "build_pooling",
     "continue_context",
     "encode_context",

@@ -1,16 +1,17 @@
-"""Image backbones, [N, 3, h, w] → feature maps [N, C, h', w'], and their registry. No pooling, no cameras, no keys.
+"""Image backbones, [N, 3, h, w] → feature maps [N, C, h', w'], by name. No pooling, no cameras, no keys.
 
-A backbone that yields one vector per image (a CLS token) returns a map of 1×1. Registering another one is a line in
-`_BACKBONES`, or a call of `register_backbone` from another package.
+A backbone that yields one vector per image (a CLS token) returns a map of 1×1. The names stand in
+`vla_ros.registry.ENCODERS`; another package adds its own by an entry point of ``vla_ros.encoders``.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
 from torch import Tensor, nn
 
-from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.data_types import ConfigError
+from vla_ros.networks.built import check_built
+from vla_ros.registry import ENCODERS
 
 
 class Backbone(nn.Module, ABC):
@@ -72,45 +73,27 @@ class CoarseConvStack(ConvStack):
     LAYERS = ((32, 8, 4, 2), (64, 4, 2, 2), (64, 3, 2, 1), (64, 3, 1, 1))
 
 
-_BACKBONES: dict[str, str | BackboneFactory] = {
-    "cnn": "vla_ros.networks.backbones:ConvStack",
-    "cnn_coarse": "vla_ros.networks.backbones:CoarseConvStack",
-    "resnet18": "vla_ros.networks.resnet:resnet18",
-    "resnet18_frozen_norm": "vla_ros.networks.resnet:resnet18_frozen_norm",
-    "resnet_small": "vla_ros.networks.resnet:resnet_small",
-    "vit_b16": "vla_ros.networks.class_token_vit:vit_b16",
-    "vit_small": "vla_ros.networks.class_token_vit:vit_small",
-}
-
-
 def register_backbone(name: str, factory: str | BackboneFactory) -> None:
-    """Add a backbone under a new name: a factory, or ``"module:attribute"`` of one, imported on first use.
+    """Add a backbone under a new name in this process: a factory, or ``"module:attribute"`` of one.
 
     Raises:
-        ValueError: The name is taken by another factory.
+        ConfigError: The name is taken by another factory, which is a `ValueError` too; names both.
     """
-    if _BACKBONES.get(name, factory) != factory:
-        raise ValueError(f"A backbone named '{name}' exists already.")
-    _BACKBONES[name] = factory
+    ENCODERS[name] = factory
 
 
 def backbone_names() -> tuple[str, ...]:
     """Return the names of all backbones."""
-    return tuple(sorted(_BACKBONES))
+    return ENCODERS.names()
 
 
 def build_backbone(name: str, image_size: tuple[int, int]) -> Backbone:
     """Build a backbone for images of (height, width) pixels.
 
     Raises:
-        ConfigError: No backbone has this name, or it cannot take this image size.
+        ConfigError: No backbone has this name, it cannot be imported, it cannot take this image size, or what it builds
+            is no backbone.
     """
-    if name not in _BACKBONES:
-        known = backbone_names()
-        raise ConfigError(f"backbone '{name}' is not one of {', '.join(known)}.{nearest_name(name, known)}")
-    factory = _BACKBONES[name]
-    if isinstance(factory, str):
-        module, attribute = factory.split(":")
-        factory = getattr(import_module(module), attribute)
-    built: Backbone = factory(image_size)
+    built: Backbone = ENCODERS[name](image_size)
+    check_built("backbone", name, built, "map_shape", 3)
     return built

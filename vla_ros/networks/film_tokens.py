@@ -5,7 +5,7 @@ Axis legend: N images, h, w pixels, P places of the feature map, K tokens per im
 
 from torch import Tensor, nn
 
-from vla_ros.networks.film_trunks import FILM_TRUNKS
+from vla_ros.networks.film_trunks import build_film_trunk
 from vla_ros.networks.token_learner import TokenLearner, TokenWeights
 
 
@@ -13,7 +13,7 @@ class FilmTokens(nn.Module):
     """What RT-1 makes of an image.
 
     Args:
-        trunk: Name in `FILM_TRUNKS`.
+        trunk: Name in `vla_ros.registry.FILM_TRUNKS`.
         image_size: (height, width) in pixels.
         condition_dim: E; 0 for no condition.
         width: D.
@@ -38,7 +38,7 @@ class FilmTokens(nn.Module):
         weights: TokenWeights,
     ) -> None:
         super().__init__()
-        self.trunk = FILM_TRUNKS[trunk](image_size, condition_dim)
+        self.trunk = build_film_trunk(trunk, image_size, condition_dim)
         channels, height, width_px = self.trunk.map_shape
         self.pool = nn.AdaptiveAvgPool2d(grid) if grid is not None else nn.Identity()
         self.projector = nn.Conv2d(channels, width, 1)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
+from vla_ros.networks.built import check_built
 from vla_ros.networks.efficientnet import EfficientNetB3
 from vla_ros.networks.film import Film
+from vla_ros.registry import FILM_TRUNKS
 
 
 class FilmTrunk(nn.Module, ABC):
@@ -97,11 +99,15 @@ class FilmConvStack(FilmTrunk):
         return torch.cat([maps_NChw, _coordinates(maps_NChw)], dim=1)
 
 
-FILM_TRUNKS: dict[str, type[FilmEfficientNet] | type[FilmConvStack]] = {
-    "efficientnet_b3": FilmEfficientNet,
-    "small_conv": FilmConvStack,
-}
-"""Name → class."""
+def build_film_trunk(name: str, image_size: tuple[int, int], condition_dim: int) -> FilmTrunk:
+    """Build a trunk for images of (height, width) pixels and conditions of `condition_dim` numbers, 0 for none.
+
+    Raises:
+        ConfigError: No trunk has this name, or it cannot take this image size.
+    """
+    built: FilmTrunk = FILM_TRUNKS[name](image_size, condition_dim)
+    check_built("trunk", name, built, "map_shape", 3)
+    return built
 
 
 def _films(condition_dim: int, channels: list[int]) -> nn.ModuleList:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vla_ros.networks.backbones import build_backbone
 from vla_ros.networks.pooling import SpatialSoftmax
 from vla_ros.networks.vision_transformer import VisionTransformer
+from vla_ros.registry import EncoderName
 from vla_ros.schema import About, Checked, Only
 
 _VIT = Only("with kind 'vit'", lambda options: options.kind == "vit")
@@ -36,7 +37,7 @@ class VisionOptions(Checked):
     depth: Annotated[int, About("Layers.", at_least=1, only=_VIT)] = 27
     n_heads: Annotated[int, About("Attention heads.", at_least=1, only=_VIT)] = 16
     mlp_dim: Annotated[int, About("Hidden width of the feed-forwards.", at_least=1, only=_VIT)] = 4304
-    backbone: Annotated[str, About("Name in the backbone registry.", only=_KEYPOINTS)] = "cnn"
+    backbone: Annotated[EncoderName, About("Name in `vla_ros.registry.ENCODERS`.", only=_KEYPOINTS)] = "cnn"
     n_tokens: Annotated[int, About("Tokens per image.", at_least=1, only=_KEYPOINTS)] = 8
 
 

@@ -4,13 +4,14 @@ Averaging forgets where a feature is; spatial softmax keeps little else. A polic
 pixels needs the second.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.data_types import ConfigError
+from vla_ros.networks.built import check_built
+from vla_ros.registry import POOLINGS
 
 
 class AveragePool(nn.Module):
@@ -63,22 +64,15 @@ class SpatialSoftmax(nn.Module):
         return torch.cat([weights_NCP @ self.x, weights_NCP @ self.y], dim=-1)
 
 
-POOLINGS: dict[str, Callable[[tuple[int, int, int]], Any]] = {
-    "average": AveragePool,
-    "spatial_softmax": SpatialSoftmax,
-}
-"""Name → class; each has `feature_dim`."""
-
-
 def build_pooling(name: str, map_shape: tuple[int, int, int]) -> Any:
     """Build a pooling for maps of (C, h, w).
 
     Raises:
-        ConfigError: No pooling has this name.
+        ConfigError: No pooling has this name, or it cannot pool such maps.
     """
-    if name not in POOLINGS:
-        raise ConfigError(f"pooling '{name}' is not one of {', '.join(POOLINGS)}.{nearest_name(name, POOLINGS)}")
-    return POOLINGS[name](map_shape)
+    built = POOLINGS[name](map_shape)
+    check_built("pooling", name, built, "feature_dim", 1)
+    return built
 
 
 def _centres(count: int) -> Tensor:

@@ -19,16 +19,16 @@ from vla_ros.objectives import (
     cross_entropy,
     l1,
     magnitude_weight,
-    mse,
     scale_to_spherical,
-    smooth_l1,
     spherical_error,
     to_cartesian,
 )
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig
+from vla_ros.registry import OBJECTIVES, ObjectiveName
 from vla_ros.schema import About, Only
 
-ObjectiveName = Literal["smooth_l1", "mse", "l1", "cross_entropy"]
+BINNED = "cross_entropy"
+"""The objective over bins; any other one in the registry is a regression's."""
 
 
 _BINNED = Only("with objective 'cross_entropy'", lambda config: config.action_objective.is_binned)
@@ -110,7 +110,7 @@ class ActionObjective:
 
     Attributes:
         config: Which numbers are the motion, and its coordinates.
-        name: The error of a regression, or ``cross_entropy`` over bins.
+        name: In `vla_ros.registry.OBJECTIVES`: the error of a regression, or ``cross_entropy`` over bins.
         tanh: Whether a regression's raw numbers are bounded to (−1, 1).
         magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its target's motion.
     """
@@ -121,7 +121,7 @@ class ActionObjective:
     magnitude_weighting: bool
 
     def __post_init__(self) -> None:
-        if self.config.coordinates == "spherical" and self.name == "cross_entropy":
+        if self.config.coordinates == "spherical" and self.is_binned:
             raise ConfigError(
                 "coordinates 'spherical' are regressed; bins of the objective 'cross_entropy' are cartesian."
             )
@@ -131,7 +131,7 @@ class ActionObjective:
     @property
     def is_binned(self) -> bool:
         """Whether raw numbers are logits."""
-        return self.name == "cross_entropy"
+        return self.name == BINNED
 
     @property
     def bounded(self) -> bool:
@@ -169,8 +169,10 @@ class ActionObjective:
         if self.is_binned:
             loss = cross_entropy(raw, self._bins.encode(target_BHA), is_pad_BH, weight_BH1=weight_BH1)
         else:
-            measure = {"mse": mse, "l1": l1}.get(self.name, smooth_l1)
-            loss = measure(*self._compared(raw, target_BHA), is_pad_BH, weight_BH1=weight_BH1)
+            loss = OBJECTIVES[self.name](*self._compared(raw, target_BHA), is_pad_BH, weight_BH1=weight_BH1)
+            if not isinstance(loss, Tensor) or loss.ndim:
+                got = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+                raise ConfigError(f"objective '{self.name}' returned {got}; expected a loss, a tensor of no axes.")
         return LossOutput(loss, {"l1": l1(self.actions(raw.detach()), target_BHA, is_pad_BH)})
 
     def _compared(self, raw_BHA: Tensor, target_BHA: Tensor) -> tuple[Tensor, Tensor]:

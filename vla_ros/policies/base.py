@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
-from vla_ros.processors import TextSpec
+from vla_ros.processors import TextSpec, form_of
+from vla_ros.registry import OWN, TEXT_MODELS, check_names
 from vla_ros.schema import About, Checked
 
 PolicyState = Mapping[str, Tensor]
@@ -45,7 +46,8 @@ class PolicyConfig(Checked):
     """Configuration common to all architectures; each adds its own fields, checked when built.
 
     Attributes:
-        text_kinds: Of the class: the kinds of text that the architecture can read.
+        text_kinds: Of the class: the kinds of text that the architecture can read; of another package, it reads those
+            that have one of these kinds' form.
         takes_goal_image: Of the class: whether it can follow a picture of the goal, ``goal.image``.
     """
 
@@ -66,6 +68,7 @@ class PolicyConfig(Checked):
     ] = None
 
     def __post_init__(self) -> None:
+        check_names(self)
         super().__post_init__()
         if self.n_action_steps > self.action_horizon:
             raise ConfigError(
@@ -78,9 +81,16 @@ class PolicyConfig(Checked):
             raise ConfigError(
                 f"inputs: '{GOAL_IMAGE}' is the picture of a goal, which this policy cannot follow; remove it."
             )
-        if self.text is not None and self.text.kind not in self.text_kinds:
+        if self.text is not None and not self.reads_text(self.text.kind):
             readable = f"text of kind {' or '.join(self.text_kinds)}" if self.text_kinds else "no text"
             raise ConfigError(f"text: kind '{self.text.kind}', but this policy reads {readable}.")
+
+    @classmethod
+    def reads_text(cls, kind: str) -> bool:
+        """Whether the architecture can read a kind of text."""
+        if kind in cls.text_kinds or TEXT_MODELS.entry(kind).owner == OWN:
+            return kind in cls.text_kinds
+        return form_of(kind) in {form_of(known) for known in cls.text_kinds}
 
     @property
     def image_keys(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def make_example_batch(config: PolicyConfig, batch_size: int = 2, seed: int = 0)
 
 
 def _text(spec: TextSpec, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-    if spec.kind == "sentence_embedding":
+    if spec.form == "vector":
         vector_BE = torch.randn((batch_size, spec.embedding_width), generator=generator)
         return {"task_embedding": torch.nn.functional.normalize(vector_BE, dim=-1)}
     mask_BL = (torch.arange(spec.length) < math.ceil(spec.length / 2)).expand(batch_size, spec.length)

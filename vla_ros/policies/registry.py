@@ -1,57 +1,39 @@
-"""Names → architectures. Each is imported when first asked for, so an absent optional package hurts only its users.
+"""From the name of an architecture to a policy: its class, its checked configuration, fresh weights.
 
-Another package registers its own through an entry point of the group ``vla_ros.policies``:
-``my_policy = "my_package.policy:MyPolicy"``. Built-in names win.
+The names stand in `vla_ros.registry.POLICIES`: built in, of the entry points ``vla_ros.policies`` of other packages, or
+registered in this process. Each is imported when first asked for.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.data_types import ConfigError
 from vla_ros.policies.base import Policy, PolicyConfig
+from vla_ros.registry import POLICIES
 from vla_ros.schema import Section, read_dataclass, to_plain
 
-ENTRY_POINT_GROUP = "vla_ros.policies"
-
-_BUILT_IN = {
-    "act": "vla_ros.policies.act:ActPolicy",
-    "bc": "vla_ros.policies.bc:BcPolicy",
-    "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
-    "grp": "vla_ros.policies.grp:GrpPolicy",
-    "pi0": "vla_ros.policies.pi0:Pi0Policy",
-    "rt1": "vla_ros.policies.rt1:Rt1Policy",
-}
+ENTRY_POINT_GROUP = POLICIES.group
 
 
 def policy_names() -> tuple[str, ...]:
     """Return the names of all policies, built in and registered by other packages."""
-    return tuple(sorted({*_BUILT_IN, *_registered()}))
+    return POLICIES.names()
 
 
 def policy_class(name: str) -> type[Policy]:
     """Import an architecture.
 
     Raises:
-        ConfigError: No policy has this name, or its package cannot be imported.
+        ConfigError: No policy has this name, or two have, or its package cannot be imported.
     """
-    if name in _BUILT_IN:
-        module, attribute = _BUILT_IN[name].split(":")
-        built_in: type[Policy] = getattr(import_module(module), attribute)
-        return built_in
-    registered = _registered()
-    if name not in registered:
-        known = policy_names()
-        raise ConfigError(f"policy '{name}' is not one of {', '.join(known)}.{nearest_name(name, known)}")
-    try:
-        loaded = registered[name].load()
-    except (ImportError, AttributeError) as reason:
-        raise ConfigError(f"policy '{name}' ({registered[name].value}) cannot be imported: {reason}.") from reason
-    if not (isinstance(loaded, type) and issubclass(loaded, Policy)):
-        raise ConfigError(f"policy '{name}': {registered[name].value} is no subclass of vla_ros.policies.Policy.")
-    return loaded
+    kind: type[Policy] = POLICIES[name]
+    if getattr(kind, "name", None) != name:  # a checkpoint says which policy it is by the class's name
+        own = getattr(kind, "name", None)
+        raise ConfigError(
+            f"policy '{name}' is the class {kind.__qualname__}, whose name is {own!r}; give both one name."
+        )
+    return kind
 
 
 def policy_config(name: str, config: Mapping[str, Any], source: str = "") -> PolicyConfig:
@@ -84,7 +66,3 @@ def options_of(source: str) -> Iterator[None]:
         yield
     except ConfigError as reason:
         raise ConfigError(f"{source}: {reason}") from reason
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -9,7 +9,8 @@ from vla_ros.processors.affine import Affine, affine_from_statistics
 from vla_ros.processors.options import ProcessorOptions
 from vla_ros.processors.processors import Processors, Statistics
 from vla_ros.processors.text import TextProcessor
-from vla_ros.processors.text_spec import CHARACTERS, TextSpec
+from vla_ros.processors.text_models import TextModel
+from vla_ros.processors.text_spec import CHARACTERS, TextSpec, form_of
 
 __all__ = [
     "CHARACTERS",
@@ -17,7 +18,9 @@ __all__ = [
     "ProcessorOptions",
     "Processors",
     "Statistics",
+    "TextModel",
     "TextProcessor",
     "TextSpec",
     "affine_from_statistics",
+    "form_of",
 ]

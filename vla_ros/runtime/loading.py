@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import ActionChunk, CheckpointError, ConfigError, Frame
+from vla_ros.registry import BACKENDS
 from vla_ros.runtime.chunk_executor import chunk_problem
 from vla_ros.runtime.policy_runner import PolicyRunner
 from vla_ros.runtime.predictor import Predictor
@@ -39,12 +40,56 @@ class LoadedPolicy:
     threads: int
 
 
+@dataclass(frozen=True)
+class LoadRequest:
+    """What an inference backend is asked for.
+
+    Attributes:
+        path: Checkpoint folder.
+        contract: The robot; None is the one whose contract lies in the checkpoint.
+        values: The node's parameters.
+        load_checkpoint: Reads a checkpoint folder, for backends that run it with torch in this process.
+    """
+
+    path: Path
+    contract: RobotContract | None
+    values: Mapping[str, bool | int | float | str]
+    load_checkpoint: LoadCheckpoint
+
+    def robot(self) -> RobotContract:
+        """Return the robot's contract.
+
+        Raises:
+            CheckpointError: There is no such folder.
+            ContractError: The copy in the checkpoint cannot be read.
+        """
+        if self.contract is not None:
+            return self.contract
+        if not self.path.is_dir():
+            raise CheckpointError(f"{self.path}: no such checkpoint folder.")
+        return load_contract(self.path / "contract.yaml")
+
+    def check_robot(self) -> None:
+        """Refuse a robot that is not the checkpoint's; for backends that do not load it with `load_checkpoint`.
+
+        Raises:
+            CheckpointError: There is no such folder, or the contracts' hashes differ.
+        """
+        trained = LoadRequest(self.path, None, self.values, self.load_checkpoint).robot()
+        robot = self.robot()
+        if trained.hash != robot.hash:
+            raise CheckpointError(
+                f"{self.path} does not fit {robot.source or robot.robot_type}: contract hash {trained.hash} is not the "
+                f"robot's {robot.hash}; use the contract of the checkpoint, or a checkpoint of this robot."
+            )
+
+
 def load_policy(
     values: Mapping[str, bool | int | float | str],
     load_checkpoint: LoadCheckpoint,
     contract: RobotContract | None = None,
 ) -> LoadedPolicy:
-    """Load a checkpoint, check it against the robot and warm it up, here or in a process of its own.
+    """Load a checkpoint, check it against the robot and warm it up, with the backend that `inference` names.
 
     Args:
         values: The node's parameters; those of `inference` may be left out.
@@ -52,47 +97,63 @@ def load_policy(
         contract: The robot; None reads it as the parameters say.
 
     Raises:
-        UserError: A file is missing or malformed, the checkpoint does not fit the robot, or what it predicts on a blank
-            observation is no action.
+        UserError: A file is missing or malformed, there is no such backend, the checkpoint does not fit the robot, or
+            what it predicts on a blank observation is no action.
     """
     if not values["checkpoint"]:
         raise ConfigError("parameter 'checkpoint' is empty; name the folder of the checkpoint to run.")
-    path = Path(str(values["checkpoint"]))
     if contract is None and values["contract"]:
         contract = load_contract(Path(str(values["contract"])))
-    if values.get("inference", "thread") == "process":
-        contract = contract or _own_contract(path)
-        predictor = ProcessPredictor(contract, values, float(values["max_inference_s"]))
-        return LoadedPolicy(path, contract, predictor, predictor.threads)
-    return _load_here(values, load_checkpoint, contract)
+    load = BACKENDS[str(values.get("inference", "thread"))]
+    loaded: LoadedPolicy = load(LoadRequest(Path(str(values["checkpoint"])), contract, values, load_checkpoint))
+    return loaded
 
 
-def _load_here(
-    values: Mapping[str, bool | int | float | str], load_checkpoint: LoadCheckpoint, contract: RobotContract | None
-) -> LoadedPolicy:
+def load_here(request: LoadRequest) -> LoadedPolicy:
+    """Load a policy that predicts with torch in a thread of this process; the backend ``thread``.
+
+    Raises:
+        UserError: As `load_policy`.
+    """
     from vla_ros.runtime.torch_predictor import TorchPredictor
 
-    checkpoint = load_checkpoint(str(values["checkpoint"]), str(values["device"]))
-    contract = contract or checkpoint.contract
+    values = request.values
+    checkpoint = request.load_checkpoint(str(request.path), str(values["device"]))
+    contract = request.contract or checkpoint.contract
     checkpoint.check_robot(contract)
     threads = set_torch_threads(int(values.get("torch_threads", 0)), len(os.sched_getaffinity(0)))
     seed = int(values["seed"])
     predictor = TorchPredictor(checkpoint, None if seed < 0 else seed)
-    blank = blank_frame(contract, predictor.spec.input_keys, str(values["instruction"]))
-    chunk = warm_up(predictor, contract, blank, max(1, int(values["warm_up_runs"])))
+    return warmed(LoadedPolicy(checkpoint.path, contract, predictor, threads), values)
+
+
+def load_in_process(request: LoadRequest) -> LoadedPolicy:
+    """Load a policy that predicts in a process of its own, which warms itself up; the backend ``process``.
+
+    Raises:
+        UserError: As `load_policy`.
+    """
+    contract = request.robot()
+    values = {**request.values, "checkpoint": str(request.path)}
+    predictor = ProcessPredictor(contract, values, float(request.values["max_inference_s"]))
+    return LoadedPolicy(request.path, contract, predictor, predictor.threads)
+
+
+def warmed(loaded: LoadedPolicy, values: Mapping[str, bool | int | float | str]) -> LoadedPolicy:
+    """Return a policy that has predicted a few times, as a backend must.
+
+    Raises:
+        CheckpointError: What it predicts on a blank observation is no action of this robot.
+    """
+    contract = loaded.contract
+    blank = blank_frame(contract, loaded.predictor.spec.input_keys, str(values["instruction"]))
+    chunk = warm_up(loaded.predictor, contract, blank, max(1, int(values["warm_up_runs"])))
     problem = chunk_problem(contract.action, chunk)
     if problem:
         raise CheckpointError(
-            f"{checkpoint.path}: predicts no action on a blank observation: {problem}; train or export it again."
+            f"{loaded.path}: predicts no action on a blank observation: {problem}; train or export it again."
         )
-    return LoadedPolicy(checkpoint.path, contract, predictor, threads)
-
-
-def _own_contract(checkpoint: Path) -> RobotContract:
-    """Return the copy of the contract that lies in a checkpoint."""
-    if not checkpoint.is_dir():
-        raise CheckpointError(f"{checkpoint}: no such checkpoint folder.")
-    return load_contract(checkpoint / "contract.yaml")
+    return loaded
 
 
 def warm_up(predictor: Predictor, contract: RobotContract, blank: Frame, runs: int) -> ActionChunk:

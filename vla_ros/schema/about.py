@@ -40,6 +40,7 @@ class About:
         default: What docs say of a default that depends on something else.
         kind: What docs say of the type where its name says too little.
         json_types: What JSON schemas say of the type, where the file may give it in other forms too.
+        or_list: Whether the file may give a list of it.
         place: Where the field stands in the file, when that is not its name: ``workspace.min``.
         in_file: Whether a file may give it.
     """
@@ -59,6 +60,7 @@ class About:
     default: str = ""
     kind: str = ""
     json_types: tuple[str, ...] = ()
+    or_list: bool = False
     place: str = ""
     in_file: bool = True
 

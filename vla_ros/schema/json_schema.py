@@ -45,6 +45,8 @@ def _object() -> dict[str, Any]:
 def _field(entry: SchemaField) -> dict[str, Any]:
     about = entry.about
     found = _kind(entry.kind, about)
+    if about.or_list:
+        found = {"anyOf": [found, {"type": "array", "items": found}]}
     if entry.nullable:
         found = {"anyOf": [found, {"type": "null"}]}
     unit = f" [{about.unit}]" if about.unit else ""

@@ -74,6 +74,7 @@ class SimConfig:
         ),
     ] = 1.0
     end_effector_frame: Annotated[str, About("frame_id of the hand.")] = "end_effector_link"
+    simulator: Annotated[str, About("What simulates.", choices=lambda: ("metaworld",))] = "metaworld"
     source: Annotated[str, About("File it was read from, for messages.", in_file=False)] = "simulation"
 
 

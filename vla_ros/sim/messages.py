@@ -6,45 +6,24 @@ the in-process rollout send the same content.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import InputSpec, RobotContract
-from vla_ros.data_types import NANOSECONDS, ConfigError, nearest_name
-from vla_ros.messages.message_types import typestore
+from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.sim.cameras import focal_length_px
 from vla_ros.sim.config import SimConfig
+from vla_ros.sim.message_maker import MessageMaker, RosbagsMaker, header, joint_state, picture
 from vla_ros.sim.metaworld_robot import MetaWorldRobot
+
+__all__ = ["Encode", "MessageMaker", "RosbagsMaker", "SensorMessages", "frame_of", "yaw_quaternion"]
 
 Encode = Callable[[int], Any]
 """Stamp in ns → message of the robot's present state."""
 
 _POINT_FLOAT32 = 7  # sensor_msgs/PointField.FLOAT32
-
-
-class MessageMaker(Protocol):
-    """Makes messages of one message library."""
-
-    def new(self, type_name: str, **fields: Any) -> Any:
-        """Return a message of a ROS type with all its fields given."""
-
-    def numbers(self, code: str, values: Any) -> Any:
-        """Return an array field's value; `code` as in the array module: ``B``, ``f`` or ``d``."""
-
-
-class RosbagsMaker:
-    """Makes messages without ROS, for `vla_ros.messages.message_types.serialize`."""
-
-    def new(self, type_name: str, **fields: Any) -> Any:
-        """Return a rosbags message."""
-        return typestore().types[type_name](**fields)
-
-    def numbers(self, code: str, values: Any) -> Any:
-        """Return a numpy array."""
-        return np.asarray(values, dtype={"B": np.uint8, "f": np.float32, "d": np.float64}[code]).reshape(-1)
 
 
 class SensorMessages:
@@ -99,22 +78,7 @@ class SensorMessages:
 
     def picture(self, type_name: str, header: Any, image: NDArray[np.uint8]) -> Any:
         """Return an image, uint8 [h, w, 3] RGB, as an Image or CompressedImage."""
-        make = self._make
-        if type_name.endswith("/CompressedImage"):
-            _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-            data = make.numbers("B", encoded)
-            return make.new(type_name, header=header, format="rgb8; jpeg compressed bgr8", data=data)
-        height, width, _ = image.shape
-        return make.new(
-            type_name,
-            header=header,
-            height=height,
-            width=width,
-            encoding="rgb8",
-            is_bigendian=0,
-            step=3 * width,
-            data=make.numbers("B", image),
-        )
+        return picture(self._make, type_name, header, image)
 
     def camera_info(self, spec: InputSpec, stamp_ns: int, model: Any) -> Any:
         """Return the intrinsics of the camera behind an input, a pinhole without distortion."""
@@ -139,10 +103,7 @@ class SensorMessages:
 
     def header(self, stamp_ns: int, frame: str = "") -> Any:
         """Return a std_msgs/Header."""
-        stamp = self._make.new(
-            "builtin_interfaces/msg/Time", sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS
-        )
-        return self._make.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
+        return header(self._make, stamp_ns, frame)
 
     def _joints(self, spec: InputSpec) -> Encode:
         names: list[str] = []
@@ -154,14 +115,7 @@ class SensorMessages:
 
         def encode(stamp_ns: int) -> Any:
             positions, velocities = self._robot().joint_state(names)
-            return make.new(
-                spec.type,
-                header=self.header(stamp_ns),
-                name=names,
-                position=make.numbers("d", positions),
-                velocity=make.numbers("d", velocities),
-                effort=make.numbers("d", []),
-            )
+            return joint_state(make, self.header(stamp_ns), names, positions, velocities)
 
         return encode
 

@@ -1,6 +1,7 @@
 """The policy node's parameters."""
 
 from vla_ros.nodes.common.parameters import ParameterRow
+from vla_ros.registry import BACKENDS
 from vla_ros.runtime import EXECUTION_MODES
 
 POLICY_PARAMETERS = (
@@ -43,8 +44,8 @@ POLICY_PARAMETERS = (
         "inference",
         "thread",
         "Where the policy predicts: a thread of the node, or a process of its own, which is replaced when it hangs or "
-        "dies and whose Python work costs no control ticks.",
-        choices=("thread", "process"),
+        "dies and whose Python work costs no control ticks; or a backend of another package.",
+        choices=BACKENDS.names(),
     ),
     ParameterRow(
         "max_inference_s",

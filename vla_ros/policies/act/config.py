@@ -1,11 +1,12 @@
 """Options of ACT, checked when built."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig, ObjectiveName
+from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 from vla_ros.schema import About, Only
 
 WALKTHROUGH_HEAD = (2048, 1024)
@@ -30,14 +31,14 @@ class ActConfig(ActionObjectiveConfig):
         ),
     ] = False
     backbone: Annotated[
-        str,
-        About("Name in the backbone registry of `vla_ros.networks`; the published one is `resnet18_frozen_norm`."),
+        EncoderName,
+        About("Name in `vla_ros.registry.ENCODERS`; the published one is `resnet18_frozen_norm`."),
     ] = "cnn"
     backbone_weights: Annotated[
         str | None, About("File of pretrained weights, read before training; null starts from nothing.")
     ] = None
     pooling: Annotated[
-        Literal["average", "spatial_softmax"],
+        PoolingName,
         About("Of the walkthrough's variant: `average`, or the positions of `spatial_softmax` keypoints."),
     ] = "average"
     share_encoder: Annotated[
@@ -50,6 +51,9 @@ class ActConfig(ActionObjectiveConfig):
     n_encoder_layers: Annotated[int, About("Over the observation; with `cvae` also over the actions.", at_least=1)] = 4
     n_decoder_layers: Annotated[int, About("Over the queries, all used; the published one has 7.", at_least=1)] = 4
     dropout: Annotated[float, About("In transformer and head.", at_least=0, below=1)] = 0.1
+    head: Annotated[
+        HeadName, About("Name in `vla_ros.registry.HEADS` of what makes an action of a query's output.")
+    ] = "mlp"
     head_dims: Annotated[
         tuple[int, ...] | None,
         About("Widths of the head's hidden layers; null: 2048 and 1024, with `cvae` none.", at_least=1),

@@ -16,8 +16,8 @@ from vla_ros.networks import (
     TransformerDecoder,
     TransformerEncoder,
     build_backbone,
+    build_head,
     load_backbone_weights,
-    mlp,
 )
 from vla_ros.objectives import kl_to_standard_normal, sample_gaussian
 from vla_ros.policies.act.config import ActConfig
@@ -43,7 +43,8 @@ class ActPolicy(Policy):
         self.encoder = TransformerEncoder(config.n_encoder_layers, *sizes)
         self.decoder = TransformerDecoder(config.n_decoder_layers, *sizes, final_norm=config.cvae)
         self.queries_HD = nn.Parameter(torch.randn(config.action_horizon, config.width))
-        self.head = mlp(config.width, config.head_widths, math.prod(config.action_objective.raw_shape), config.dropout)
+        per_step = math.prod(config.action_objective.raw_shape)
+        self.head = build_head(config.head, config.width, config.head_widths, per_step, config.dropout)
 
     def forward(self, observation: Batch) -> Tensor:
         """Return normalised actions, float32 [B, H, A], of a normalised observation; the latent is 0."""

@@ -1,11 +1,12 @@
 """Options of the behaviour-cloning policy, checked when built."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig, ObjectiveName
+from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 from vla_ros.schema import About, Only
 
 
@@ -16,7 +17,7 @@ class BcConfig(ActionObjectiveConfig):
     `ActionObjectiveConfig` has those of the motion and the bins.
     """
 
-    backbone: Annotated[str, About("Name in the backbone registry of `vla_ros.networks`.")] = "cnn"
+    backbone: Annotated[EncoderName, About("Name in `vla_ros.registry.ENCODERS`.")] = "cnn"
     backbone_weights: Annotated[
         str | None,
         About(
@@ -25,7 +26,7 @@ class BcConfig(ActionObjectiveConfig):
         ),
     ] = None
     pooling: Annotated[
-        Literal["average", "spatial_softmax"],
+        PoolingName,
         About("`average` of each feature map, or the positions of `spatial_softmax` keypoints."),
     ] = "average"
     share_encoder: Annotated[
@@ -41,6 +42,7 @@ class BcConfig(ActionObjectiveConfig):
             at_least=0,
         ),
     ] = 0
+    head: Annotated[HeadName, About("Name in `vla_ros.registry.HEADS` of what makes actions of the features.")] = "mlp"
     hidden_dims: Annotated[tuple[int, ...], About("Widths of the head's hidden layers.", at_least=1)] = (512, 512)
     dropout: Annotated[
         float,
@@ -49,7 +51,8 @@ class BcConfig(ActionObjectiveConfig):
             at_least=0,
             below=1,
             only=Only(
-                "with hidden_dims, after whose layers it acts", lambda config: config.hidden_dims or not config.dropout
+                "with hidden_dims, after whose layers it acts",
+                lambda config: config.hidden_dims or not config.dropout or config.head != "mlp",
             ),
         ),
     ] = 0.3

@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from vla_ros.networks import ImageEncoder, load_backbone_weights, mlp
+from vla_ros.networks import ImageEncoder, build_head, load_backbone_weights
 from vla_ros.networks.frame_padding import without_padding
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.bc.config import BcConfig
@@ -37,7 +37,9 @@ class BcPolicy(Policy):
         self.memory = GruMemory(frame_dim, config.gru_hidden_dim) if config.gru_hidden_dim else None
         input_dim = config.gru_hidden_dim or config.n_obs_steps * frame_dim
         per_step = math.prod(config.action_objective.raw_shape)
-        self.head = mlp(input_dim, config.hidden_dims, config.action_horizon * per_step, config.dropout)
+        self.head = build_head(
+            config.head, input_dim, config.hidden_dims, config.action_horizon * per_step, config.dropout
+        )
 
     def forward(self, observation: Batch) -> Tensor:
         """Return normalised actions, float32 [B, H, A], of a normalised observation at the start of a memory."""

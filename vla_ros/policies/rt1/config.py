@@ -7,6 +7,7 @@ from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import MOST_STEPS, PolicyConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.processors import TextSpec
+from vla_ros.registry import FilmTrunkName
 from vla_ros.schema import About, Only
 
 _LEARNER = Only("with tokens_per_image above 0", lambda config: config.tokens_per_image > 0)
@@ -29,7 +30,7 @@ class Rt1Config(PolicyConfig):
         TextSpec | None, About("The instruction as one vector, or null: then nothing conditions the images.")
     ] = field(default_factory=lambda: TextSpec(kind="sentence_embedding"))
     trunk: Annotated[
-        Literal["efficientnet_b3", "small_conv"],
+        FilmTrunkName,
         About("`efficientnet_b3`, or `small_conv`, four convolutions that a CPU trains from scratch."),
     ] = "efficientnet_b3"
     trunk_weights: Annotated[

@@ -1,0 +1,1 @@
+"""Parts of another package: every kind that a configuration of vla_ros may name."""

@@ -1,0 +1,149 @@
+"""The registries, one for each kind of thing that a configuration may name. Adding a built-in is one line here.
+
+Everything is a string: that a name is known, and whose it is, can be said without importing torch, MuJoCo or ROS.
+"""
+
+from typing import Any
+
+from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.registry.registry import Registry
+
+POLICIES: Registry[Any] = Registry(
+    "policies",
+    "policy",
+    "A subclass of vla_ros.policies.Policy.",
+    {
+        "act": "vla_ros.policies.act:ActPolicy",
+        "bc": "vla_ros.policies.bc:BcPolicy",
+        "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
+        "grp": "vla_ros.policies.grp:GrpPolicy",
+        "pi0": "vla_ros.policies.pi0:Pi0Policy",
+        "rt1": "vla_ros.policies.rt1:Rt1Policy",
+    },
+    base="vla_ros.policies.base:Policy",
+)
+ENCODERS: Registry[Any] = Registry(
+    "encoders",
+    "backbone",
+    "(height, width) → a module of images [N, 3, h, w] → maps [N, C, h', w'], with `map_shape` (C, h', w').",
+    {
+        "cnn": "vla_ros.networks.backbones:ConvStack",
+        "cnn_coarse": "vla_ros.networks.backbones:CoarseConvStack",
+        "resnet18": "vla_ros.networks.resnet:resnet18",
+        "resnet18_frozen_norm": "vla_ros.networks.resnet:resnet18_frozen_norm",
+        "resnet_small": "vla_ros.networks.resnet:resnet_small",
+        "vit_b16": "vla_ros.networks.class_token_vit:vit_b16",
+        "vit_small": "vla_ros.networks.class_token_vit:vit_small",
+    },
+)
+FILM_TRUNKS: Registry[Any] = Registry(
+    "film_trunks",
+    "trunk",
+    "(image size, E) → a module of images [N, 3, h, w] and a condition [N, E] or None → maps, with `map_shape`.",
+    {
+        "efficientnet_b3": "vla_ros.networks.film_trunks:FilmEfficientNet",
+        "small_conv": "vla_ros.networks.film_trunks:FilmConvStack",
+    },
+)
+POOLINGS: Registry[Any] = Registry(
+    "poolings",
+    "pooling",
+    "(C, h, w) → a module of maps [N, C, h, w] → features [N, F], with `feature_dim` F.",
+    {
+        "average": "vla_ros.networks.pooling:AveragePool",
+        "spatial_softmax": "vla_ros.networks.pooling:SpatialSoftmax",
+    },
+)
+PROJECTORS: Registry[Any] = Registry(
+    "projectors", "projector", "(input width, output width, ...) → a module of tokens [N, P, W] → tokens [N, Q, D]."
+)
+SENSORS: Registry[Any] = Registry(
+    "sensors", "sensor encoder", "(feature shape, output width, ...) → a module of one sensor's values → features."
+)
+HEADS: Registry[Any] = Registry(
+    "heads",
+    "head",
+    "(input width, hidden widths, output width, dropout) → a module of features [..., F] → numbers [..., O].",
+    {"mlp": "vla_ros.networks.heads:mlp"},
+)
+OBJECTIVES: Registry[Any] = Registry(
+    "objectives",
+    "objective",
+    "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1.",
+    {
+        "cross_entropy": "vla_ros.objectives:cross_entropy",
+        "l1": "vla_ros.objectives:l1",
+        "mse": "vla_ros.objectives:mse",
+        "smooth_l1": "vla_ros.objectives:smooth_l1",
+    },
+)
+TEXT_MODELS: Registry[Any] = Registry(
+    "text_models",
+    "text model",
+    "A subclass of vla_ros.processors.TextModel.",
+    {
+        "characters": "vla_ros.processors.text_models:Characters",
+        "encoder": "vla_ros.processors.text_models:Encoder",
+        "sentence_embedding": "vla_ros.processors.text_models:SentenceEmbedding",
+        "tokenizer": "vla_ros.processors.text_models:Tokenizer",
+    },
+    base="vla_ros.processors.text_models:TextModel",
+)
+PROCESSORS: Registry[Any] = Registry(
+    "processors", "processor", "A step between a recorded observation or action and what the policy sees."
+)
+BACKENDS: Registry[Any] = Registry(
+    "backends",
+    "inference backend",
+    "A function of vla_ros.runtime.LoadRequest → vla_ros.runtime.LoadedPolicy.",
+    {"process": "vla_ros.runtime.loading:load_in_process", "thread": "vla_ros.runtime.loading:load_here"},
+)
+SIMULATORS: Registry[Any] = Registry(
+    "simulators",
+    "simulator",
+    "A function of vla_ros.sim.SimRequest → vla_ros.sim.Robot.",
+    {"metaworld": "vla_ros.sim.metaworld:make_robot"},
+)
+MESSAGES: Registry[Any] = Registry(
+    "messages",
+    "message type",
+    "A vla_ros.contract.types.MessageType under its own name: what it can be as an input, a record and a sink.",
+    base="vla_ros.contract.types:MessageType",
+    is_value=True,
+)
+"""Those of this package are found in `vla_ros.messages.types` when a contract first asks for one."""
+
+KINDS: dict[str, Registry[Any]] = {
+    registry.kind: registry
+    for registry in (
+        POLICIES,
+        ENCODERS,
+        FILM_TRUNKS,
+        POOLINGS,
+        PROJECTORS,
+        SENSORS,
+        HEADS,
+        OBJECTIVES,
+        TEXT_MODELS,
+        PROCESSORS,
+        BACKENDS,
+        SIMULATORS,
+        MESSAGES,
+    )
+}
+"""Kind → its registry."""
+
+# as published vision-language-action code names its module-level dictionaries
+ENCODER_REGISTRY = ENCODERS
+ACTION_HEAD_REGISTRY = HEADS
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """Return the registry of a kind.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"'{kind}' is not a kind of part: {', '.join(KINDS)}.{nearest_name(kind, KINDS)}")
+    return KINDS[kind]

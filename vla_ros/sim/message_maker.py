@@ -1,0 +1,85 @@
+"""Messages of simulated sensors, made with or without ROS. Knows no simulator."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.data_types import NANOSECONDS
+from vla_ros.messages.message_types import typestore
+
+
+class MessageMaker(Protocol):
+    """Makes messages of one message library."""
+
+    def new(self, type_name: str, **fields: Any) -> Any:
+        """Return a message of a ROS type with all its fields given."""
+
+    def numbers(self, code: str, values: Any) -> Any:
+        """Return an array field's value; `code` as in the array module: ``B``, ``f`` or ``d``."""
+
+
+class RosbagsMaker:
+    """Makes messages without ROS, for `vla_ros.messages.message_types.serialize`."""
+
+    def new(self, type_name: str, **fields: Any) -> Any:
+        """Return a rosbags message."""
+        return typestore().types[type_name](**fields)
+
+    def numbers(self, code: str, values: Any) -> Any:
+        """Return a numpy array."""
+        return np.asarray(values, dtype={"B": np.uint8, "f": np.float32, "d": np.float64}[code]).reshape(-1)
+
+
+def header(make: MessageMaker, stamp_ns: int, frame: str = "") -> Any:
+    """Return a std_msgs/Header."""
+    stamp = make.new("builtin_interfaces/msg/Time", sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
+    return make.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
+
+
+def picture(make: MessageMaker, type_name: str, of: Any, image: NDArray[np.uint8]) -> Any:
+    """Return an image as an Image or CompressedImage.
+
+    Args:
+        make: How messages are made.
+        type_name: ROS type.
+        of: Its header.
+        image: uint8 [h, w, 3] RGB, first row at the top.
+    """
+    if type_name.endswith("/CompressedImage"):
+        _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        data = make.numbers("B", encoded)
+        return make.new(type_name, header=of, format="rgb8; jpeg compressed bgr8", data=data)
+    height, width, _ = image.shape
+    return make.new(
+        type_name,
+        header=of,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=make.numbers("B", image),
+    )
+
+
+def joint_state(make: MessageMaker, of: Any, names: Sequence[str], positions: Any, velocities: Any = ()) -> Any:
+    """Return a sensor_msgs/JointState without efforts.
+
+    Args:
+        make: How messages are made.
+        of: Its header.
+        names: Of the joints.
+        positions: rad or m, in the order of the names.
+        velocities: rad/s or m/s; empty where they are not measured.
+    """
+    return make.new(
+        "sensor_msgs/msg/JointState",
+        header=of,
+        name=list(names),
+        position=make.numbers("d", positions),
+        velocity=make.numbers("d", velocities),
+        effort=make.numbers("d", []),
+    )
