@@ -129,7 +129,8 @@ MEANINGS = {
     "qos.depth": "Messages kept.",
     "action.key": "Feature key of the action.",
     "action.representation": (
-        "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, or `joint_position` (rad)."
+        "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, `joint_position` (rad), or "
+        "`planar_twist` of a mobile base: linear x, angular z, or linear x, y, angular z."
     ),
     "action.rotation": "How the rotation is written: 0, 3, 4 (x, y, z, w) or 6 numbers after the translation.",
     "action.names": "Names of the numbers: translation x, y, z; the rotation's; the gripper last. Or joint names.",
@@ -139,7 +140,10 @@ MEANINGS = {
         "case; motions in the tool frame are turned by the measured orientation. Part of the hash."
     ),
     "action.gripper": "Which number is the gripper; left out when there is none.",
-    "action.record": "Where the recorder and the converter read the action.",
+    "action.record": (
+        "Where the recorder and the converter read the action: one topic, or a list of topics that each give some of "
+        "its numbers, as a twist and the gripper beside it."
+    ),
     "action.sinks": "At least one.",
     "action.limits": "Bounds; none where a field is left out. Of several for the same, the tightest holds.",
     "action.measured": "Named here, or derived where only one input can be meant.",
@@ -152,15 +156,25 @@ MEANINGS = {
     "action.gripper.open": "Its value when open.",
     "action.gripper.closed": "Its value when closed.",
     "action.record.topic": "ROS topic, full name.",
-    "action.record.type": "ROS type; must be able to carry the representation, and the gripper if there is one.",
+    "action.record.type": (
+        "ROS type; must be able to carry the representation. One that carries no gripper needs a part beside it for it."
+    ),
     "action.record.qos": "Quality of service of the subscription.",
     "action.record.alignment": "How commands become the action of a tick.",
     "action.record.max_age_s": "Older than this at a tick, in s, there was no action.",
+    "action.record.names": (
+        "Of a JointState, an array or a number: which numbers of the action it gives, all by default where it is the "
+        "only topic. Of a JointState a mapping where its messages call the joints otherwise."
+    ),
+    "action.unsent": "Numbers that no sink carries; every other one must be carried by one.",
     "action.sinks[].topic": "ROS topic, full name; each topic once.",
     "action.sinks[].type": "ROS type; decides the encoder and must be able to carry the representation.",
     "action.sinks[].qos": "Quality of service of the publisher.",
-    "action.sinks[].names": "Of a Float64MultiArray or JointTrajectory: which numbers it carries, all by default.",
-    "action.sinks[].units": "Of a TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1.",
+    "action.sinks[].names": (
+        "Of an array, a number, a JointState or JointTrajectory: which numbers it carries, all by default; of joints a "
+        "mapping where the robot calls them otherwise."
+    ),
+    "action.sinks[].units": "Of a Twist or TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1.",
     "action.sinks[].linear_scale": "Of a unitless twist: m/s at 1.",
     "action.sinks[].angular_scale": "Of a unitless twist: rad/s at 1.",
     "action.limits.lower": "Lowest value of each number, in the action's units.",
@@ -235,6 +249,7 @@ KINDS = {
     "action.record.type": ROS_TYPE,
     "action.sinks[].type": ROS_TYPE,
     "action.gripper.name": "one of `names`",
+    "action.record": "mapping, or list of mappings",
     "action.limits.joint_limits": "file name or mapping",
     "action.limits.urdf": "file name",
 }
@@ -256,6 +271,7 @@ _ABSENT: Any = object()
 def place_of(path: str, field: str) -> str:
     """Return where a field stands, the same for every list entry and for alignment and qos wherever they stand."""
     names = [name.partition("[")[0] + ("[]" if "[" in name else "") for name in path.split(".") if name]
+    names = ["record" if name == "record[]" else name for name in names]  # one topic or a list of them
     if names and names[-1] in ("alignment", "qos"):
         names = names[-1:]
     return ".".join([*names, field])
@@ -359,6 +375,7 @@ def samples() -> list[dict[str, Any]]:
         "units": ["m/s", "m/s", "m/s", "1"],
         "gripper": {"name": "g", "open": 0.0, "closed": 1.0},
         "record": {"topic": "/e", "type": "vla_ros_msgs/msg/EndEffectorAction", "max_age_s": 1.0},
+        "unsent": ["g"],
         "sinks": [
             {
                 "topic": "/f",
@@ -367,12 +384,21 @@ def samples() -> list[dict[str, Any]]:
                 "linear_scale": 1.0,
                 "angular_scale": 1.0,
             },
-            {"topic": "/g", "type": "std_msgs/msg/Float64MultiArray"},
+            {"topic": "/g", "type": "std_msgs/msg/Float64MultiArray", "names": ["x"]},
         ],
     }
     goal = {"camera": "observation.images.a"}
     top = {"robot_type": "a", "fps": 1, "tool_frame": "tool", "action": action, "goal": goal}
-    short = {"instruction": {"topic": "/k"}, "inputs": [spec for spec in inputs if spec["key"] != "task"]}
+    parts = [
+        {"topic": "/l", "type": "geometry_msgs/msg/Twist", "max_age_s": 1.0, "alignment": {"timeline": "receive"}},
+        {"topic": "/m", "type": "sensor_msgs/msg/JointState", "max_age_s": 1.0, "names": ["g"]},
+    ]
+    top["action"] = {**action, "record": parts}
+    short = {
+        "action": action,
+        "instruction": {"topic": "/k"},
+        "inputs": [spec for spec in inputs if spec["key"] != "task"],
+    }
     return [{**top, "inputs": inputs}, {**top, **short}]
 
 

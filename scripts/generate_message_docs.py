@@ -34,7 +34,7 @@ NEEDS = {
 }
 """Form → what the contract must say."""
 
-CARRIES = {"motion": "all but a gripper", "all": "all", "any": "those named"}
+CARRIES = {"motion": "all but a gripper", "all": "all", "any": "those named", "one": "the one named"}
 
 
 def render() -> str:

@@ -152,7 +152,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "no inputs": ([("inputs", []), ("action.limits", {})], "inputs must name at least one stream"),
     "unknown type": (
         [("inputs[0].type", "sensor_msgs/msg/Imag")],
-        "inputs[0].type 'sensor_msgs/msg/Imag' is not one of geometry_msgs/msg/PoseStamped, ",
+        "inputs[0].type 'sensor_msgs/msg/Imag' is not one of geometry_msgs/msg/Twist, ",
     ),
     "key outside the vocabulary": (
         [("inputs[0].key", "front_camera")],
@@ -251,7 +251,8 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "unknown representation": (
         [("action.representation", "displacment")],
         (
-            "action.representation 'displacment' is not one of displacement, twist, pose, joint_position. "
+            "action.representation 'displacment' is not one of displacement, twist, pose, joint_position, "
+            "planar_twist. "
             "Did you mean 'displacement'?"
         ),
     ),
@@ -336,7 +337,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
     ),
     "scale of an SI twist": (
         [("action.sinks[1].linear_scale", 0.4)],
-        "action.sinks[1].linear_scale has a meaning only for a TwistStamped with 'units: unitless'",
+        "action.sinks[1].linear_scale has a meaning only for a Twist or TwistStamped with 'units: unitless'",
     ),
     "limits of another size": (
         [("action.limits.lower", [0.0])],

@@ -34,6 +34,9 @@ def contract_of(
 ) -> Any:
     names = ["x", "y", "z", *WORDS[: len(ROTATIONS[rotation])], *(["g"] if gripper else [])]
     record = EE if representation != "joint_position" else "sensor_msgs/msg/JointState"
+    whole = sink["type"] in (EE, ARRAY) or "Trajectory" in sink["type"]
+    carried = sink.get("names", names if whole else [] if "Chunk" in sink["type"] else names[: len(names) - gripper])
+    unsent = [name for name in names if name not in carried]
     return make_contract(
         action={
             "representation": representation,
@@ -43,6 +46,7 @@ def contract_of(
             "gripper": {"name": "g", "open": 0.0, "closed": 1.0} if gripper else None,
             "record": {"topic": "/demonstration", "type": record, "max_age_s": 0.1},
             "sinks": [{"topic": "/command", **sink}],
+            "unsent": unsent,
         }
     )
 
@@ -140,6 +144,61 @@ def test_a_chunk_carries_all_its_steps(make_contract: Any) -> None:
     np.testing.assert_array_equal(np.reshape(message.actions, (2, 4)), chunk.actions_HA)
     assert list(message.names) == ["x", "y", "z", "g"]
     assert message.inference_time.nanosec == 7_000_000
+
+
+def planar(make_contract: Any, names: list[str], *sinks: dict[str, Any]) -> Any:
+    receive = {"timeline": "receive"}
+    return make_contract(
+        action={
+            "representation": "planar_twist",
+            "rotation": "none",
+            "names": names,
+            "units": ["1"] * len(names),
+            "gripper": {"name": "g", "open": 0.0, "closed": 1.0} if names[-1] == "g" else None,
+            "record": {"topic": "/r", "type": ARRAY, "max_age_s": 0.1, "alignment": receive},
+            "sinks": [{"topic": f"/command_{index}", **sink} for index, sink in enumerate(sinks)],
+        }
+    )
+
+
+@pytest.mark.parametrize("names", [["x", "turn"], ["x", "y", "turn"]])
+@pytest.mark.parametrize("kind", ["geometry_msgs/msg/Twist", TWIST])
+def test_a_base_is_told_its_two_or_three_numbers_and_zero_for_the_rest(
+    kind: str, names: list[str], make_contract: Any
+) -> None:
+    contract = planar(make_contract, names, {"type": kind})
+    action = [0.3, 0.2, -0.5] if len(names) == 3 else [0.3, -0.5]
+    message = encode_command(contract.action.sinks[0], contract, command(action))
+    twist = message.twist if kind == TWIST else message
+    assert (twist.linear.x, twist.linear.y, twist.angular.z) == (0.3, 0.2 if len(names) == 3 else 0.0, -0.5)
+    assert (twist.linear.z, twist.angular.x, twist.angular.y) == (0, 0, 0)
+    np.testing.assert_array_equal(decode_action(contract.action, kind, message), action)
+
+
+def test_a_gripper_has_a_sink_of_its_own_beside_the_motion(make_contract: Any) -> None:
+    sinks = [
+        {"type": "geometry_msgs/msg/Twist", "units": "unitless", "linear_scale": 0.5, "angular_scale": 1.0},
+        {"type": "std_msgs/msg/Float64", "names": ["g"]},
+        {"type": "std_msgs/msg/Float32", "names": ["g"]},
+        {"type": "sensor_msgs/msg/JointState", "names": {"g": "finger_joint"}},
+    ]
+    contract = planar(make_contract, ["x", "turn", "g"], *sinks)
+    twist, double, single, joints = (
+        encode_command(sink, contract, command([0.25, 0.5, 0.125])) for sink in contract.action.sinks
+    )
+    assert (twist.linear.x, twist.angular.z) == (0.5, 0.5)
+    assert (double.data, single.data) == (0.125, 0.125)
+    assert (list(joints.name), list(joints.position)) == (["finger_joint"], [0.125])
+    assert joints.header.stamp.sec == 12
+
+
+def test_a_trajectory_names_the_joints_as_the_robot_does(make_contract: Any) -> None:
+    sink = {"type": "trajectory_msgs/msg/JointTrajectory", "names": {"x": "joint_1", "y": "joint_2", "z": "joint_3"}}
+    contract = contract_of(make_contract, "joint_position", "none", sink, gripper=False)
+    chunk = ActionChunk(np.arange(6.0).reshape(2, 3), 10**9, 50_000_000, 3)
+    message = encode_chunk(contract.action.sinks[0], contract, chunk)
+    assert list(message.joint_names) == ["joint_1", "joint_2", "joint_3"]
+    assert list(message.points[1].positions) == [3, 4, 5]
 
 
 def test_qos_of_the_contract_is_what_rclpy_gets() -> None:

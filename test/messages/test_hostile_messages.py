@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vla_ros.contract import RobotContract
-from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES
+from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, has_header
 from vla_ros.data_types import DecodeError
 from vla_ros.messages import decode_action, decode_input
 from vla_ros.messages.message_types import deserialize, serialize, typestore
@@ -56,6 +56,11 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "geometry_msgs/msg/PoseStamped": POSE_ACTION,
     "sensor_msgs/msg/JointState": JOINT_ACTION,
     ARRAY: JOINT_ACTION,
+    "geometry_msgs/msg/Twist": TWIST_ACTION,
+    "geometry_msgs/msg/PoseWithCovarianceStamped": POSE_ACTION,
+    "nav_msgs/msg/Odometry": TWIST_ACTION,
+    "std_msgs/msg/Float32": {**JOINT_ACTION, "names": ["a"], "units": ["rad"]},
+    "std_msgs/msg/Float64": {**JOINT_ACTION, "names": ["a"], "units": ["rad"]},
 }
 
 Decode = Callable[[Any], np.ndarray]
@@ -181,8 +186,9 @@ def test_a_damaged_input_is_a_value_of_the_contract_s_form_or_refused(type_name:
 
 
 def action_contract(make_contract: Any, type_name: str) -> RobotContract:
-    alignment = {} if type_name != ARRAY else {"timeline": "receive"}
+    alignment = {} if has_header(type_name) else {"timeline": "receive"}
     record = {"topic": "/demonstration", "type": type_name, "max_age_s": 0.1, "alignment": alignment}
+    record |= {"names": ["a"]} if "/Float" in type_name and type_name != ARRAY else {}
     sinks = [{"topic": "/command", "type": ARRAY}]
     contract: RobotContract = make_contract(action={**ACTIONS[type_name], "record": record, "sinks": sinks})
     return contract

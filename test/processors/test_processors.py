@@ -273,6 +273,30 @@ def test_a_number_that_never_varied_loads_and_is_centred(mode, value):
     assert not batch["action"][..., 1].any()
 
 
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -3e6])
+def test_a_number_of_the_action_that_never_varied_is_that_constant_whatever_is_predicted(mode, value):
+    raw = raw_batch()
+    raw["action"][..., 1] = value
+    built = Processors(INPUTS, ACTION, ProcessorOptions(action=mode), all_statistics(raw))
+    for processors in (built, Processors.from_dict(built.to_dict(), built.tensors())):
+        predicted = torch.randn(2, 3, len(ACTION.names))
+        actions = processors.actions(predicted)
+        assert (actions[..., 1] == torch.tensor(value, dtype=torch.float32)).all()
+        assert actions[..., 0].std() > 0
+        predicted[0, 0, 1] = torch.nan
+        assert processors.actions(predicted)[0, 0, 1].isnan()
+
+
+def test_a_number_that_varied_outside_its_quantiles_only_is_predicted():
+    raw = raw_batch()
+    raw["action"][..., 1] = 0.5
+    statistics = all_statistics(raw)
+    statistics["action"]["max"] = np.array([*statistics["action"]["max"][:1], 1.0, *statistics["action"]["max"][2:]])
+    built = Processors(INPUTS, ACTION, ProcessorOptions(action="quantile"), statistics)
+    assert built.actions(torch.randn(2, 3, len(ACTION.names)))[..., 1].std() > 0
+
+
 @pytest.mark.parametrize(("centre", "spread"), [(0.0, 3e-6), (1e4, 3e-2), (-1e5, 0.2), (1e5, 1e9)])
 def test_numbers_of_any_size_that_training_takes_load_again(centre, spread):
     raw = raw_batch()

@@ -71,4 +71,4 @@ def _describe_action(contract: "RobotContract") -> list[tuple[str, str]]:
     )
     rows = [("numbers", numbers), ("representation", f"{action.representation} in {action.frame}")]
     rows += [("sink", f"{sink.topic} ({sink.type})") for sink in action.sinks]
-    return [*rows, ("recorded from", f"{action.record.topic} ({action.record.type})")]
+    return [*rows, *(("recorded from", f"{record.topic} ({record.type})") for record in action.records)]

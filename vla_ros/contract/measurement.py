@@ -15,6 +15,8 @@ Number: TypeAlias = tuple[int, int]
 """Index of an input in `RobotContract.inputs`, and index in that input's own vector."""
 
 _POSE_FIELDS = {"geometry_msgs/msg/PoseStamped": "pose.", "nav_msgs/msg/Odometry": "pose.pose."}
+RELATIVE = ("displacement", "twist", "planar_twist")
+"""Representations that say how the robot moves from wherever it is."""
 _JOINT_STATE = "sensor_msgs/msg/JointState"
 
 
@@ -71,7 +73,7 @@ def check_measured(contract: RobotContract, top: Section) -> None:
         if needed and sources.joints is None:
             raise top.fail("action.limits", _missing_joints(contract))
         return
-    relative, in_tool = action.representation in ("displacement", "twist"), action.frame == contract.tool_frame
+    relative, in_tool = action.representation in RELATIVE, action.frame == contract.tool_frame
     bounds = (limits.max_speed, limits.max_acceleration)
     turns = (limits.max_angular_speed, limits.max_angular_acceleration, limits.max_angular_following_error)
     if not relative and in_tool and (limits.workspace_min or any((*bounds, *turns))):

@@ -283,7 +283,7 @@ def _check_topics(contract: RobotContract, top: Section) -> None:
     """Refuse one topic under two types, and two commands on one topic: a receiver would take both for its own."""
     action = contract.action
     uses = [(f"inputs[{i}]", spec.topic, spec.type) for i, spec in enumerate(contract.inputs)]
-    uses.append(("action.record", action.record.topic, action.record.type))
+    uses += [("action.record", record.topic, record.type) for record in action.records]
     uses += [(f"action.sinks[{i}]", sink.topic, sink.type) for i, sink in enumerate(action.sinks)]
     names = {INSTRUCTION: "instruction", GOAL_IMAGE: "goal"}
     uses += [(names.get(s.key, f"inputs: '{s.key}'"), s.topic, s.type) for s in reversed(contract.goals)]

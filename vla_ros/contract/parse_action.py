@@ -3,20 +3,17 @@
 from typing import Any, get_args
 
 from vla_ros.contract.parse_limits import parse_limits, parse_measured
-from vla_ros.contract.parse_parts import COMMAND_QOS, parse_alignment, parse_qos, text, topic
+from vla_ros.contract.parse_parts import text
+from vla_ros.contract.parse_record import parse_records
+from vla_ros.contract.parse_sinks import parse_sinks
 from vla_ros.contract.reader import Section
 from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
     GripperSpec,
-    RecordSpec,
     Representation,
-    SinkSpec,
 )
-from vla_ros.contract.types import ACTION_SOURCES, SINK_REPRESENTATIONS, has_header
 from vla_ros.data_types import nearest_name
-
-_WITHOUT_GRIPPER = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/PoseStamped")
 
 
 def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> ActionSpec:
@@ -35,6 +32,8 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
     names = at.items("names", str)
     gripper = _gripper(at.section("gripper"), names) if "gripper" in at else at.raw("gripper", None)
     _check_names(at, representation, rotation, names, gripper)
+    records = parse_records(at, representation, rotation, names, gripper)
+    sinks, unsent = parse_sinks(at, representation, rotation, names, gripper)
     past_end: Any = at.scalar("past_end", str, "zero", choices=("hold", "zero", "stop"))
     spec = ActionSpec(
         key=at.scalar("key", str, "action", choices=("action",)),
@@ -43,17 +42,17 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
         representation=representation,
         rotation=rotation,
         frame=_frame(at, base_frame, tool_frame),
-        record=_record(at.section("record"), representation, gripper),
-        sinks=tuple(_sink(section, representation, rotation, names) for section in at.sections("sinks")),
+        record=records[0],
+        sinks=sinks,
         limits=parse_limits(at.section("limits", {}), names, representation, rotation, gripper),
         gripper=gripper,
         past_end=past_end,
         max_hold_s=at.scalar("max_hold_s", float, 0.1, minimum=0.0),
         measured=parse_measured(at.section("measured", {}), representation),
+        also_recorded=records[1:],
+        unsent=unsent,
     )
     at.finish()
-    if not spec.sinks:
-        raise at.fail("sinks", "must name at least one topic to publish the action on")
     return spec
 
 
@@ -78,6 +77,9 @@ def _check_names(
         if rotation != "none":
             raise at.fail("rotation", f"must be 'none' for joint positions, got '{rotation}'")
         return
+    if representation == "planar_twist":
+        _check_planar(at, rotation, names, gripper)
+        return
     if representation == "twist" and rotation not in ("none", "rotation_vector"):
         raise at.fail("rotation", f"of a twist is an angular velocity, 'rotation_vector' or 'none', got '{rotation}'")
     expected = 3 + ROTATION_WIDTH[rotation] + (gripper is not None)
@@ -91,57 +93,23 @@ def _check_names(
         raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
+def _check_planar(at: Section, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None) -> None:
+    if rotation != "none":
+        raise at.fail("rotation", f"must be 'none' for a planar twist, whose last number turns, got '{rotation}'")
+    motion = len(names) - (gripper is not None)
+    if motion not in (2, 3):
+        raise at.fail(
+            "names",
+            "a planar_twist has linear x, angular z, or linear x, y, angular z, and then the gripper if there is one; "
+            f"got {', '.join(names)}",
+        )
+    if gripper is not None and names[-1] != gripper.name:
+        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
+
+
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
     spec = GripperSpec(at.scalar("name", str, choices=names), at.scalar("open", float), at.scalar("closed", float))
     at.finish()
     if spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
-    return spec
-
-
-def _record(at: Section, representation: str, gripper: GripperSpec | None) -> RecordSpec:
-    type_name = at.scalar("type", str, choices=list(ACTION_SOURCES))
-    if representation not in ACTION_SOURCES[type_name]:
-        fitting = [name for name, forms in ACTION_SOURCES.items() if representation in forms]
-        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if gripper is not None and type_name in _WITHOUT_GRIPPER:
-        raise at.fail("type", f"{type_name} carries no gripper, and the action has one, '{gripper.name}'")
-    spec = RecordSpec(
-        topic(at),
-        type_name,
-        parse_qos(at, COMMAND_QOS),
-        parse_alignment(at, numeric=True, has_header=has_header(type_name)),
-        at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
-    )
-    at.finish()
-    return spec
-
-
-def _sink(at: Section, representation: str, rotation: str, names: tuple[str, ...]) -> SinkSpec:
-    """Read one sink. Fields that mean nothing for its type are refused, not ignored."""
-    type_name = at.scalar("type", str, choices=list(SINK_REPRESENTATIONS))
-    if representation not in SINK_REPRESENTATIONS[type_name]:
-        fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
-        raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if type_name == "geometry_msgs/msg/PoseStamped" and rotation == "none":
-        raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
-    units: Any = "si"
-    if type_name == "geometry_msgs/msg/TwistStamped":
-        units = at.scalar("units", str, "si", choices=("si", "unitless"))
-    chosen: tuple[str, ...] = ()
-    if type_name in ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory"):
-        chosen = at.items("names", str, (), choices=names)
-    spec = SinkSpec(
-        topic=topic(at),
-        type=type_name,
-        qos=parse_qos(at, COMMAND_QOS),
-        names=chosen,
-        units=units,
-        linear_scale=at.scalar("linear_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-        angular_scale=at.scalar("angular_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-    )
-    for field in ("linear_scale", "angular_scale"):
-        if units == "si" and field in at:
-            raise at.fail(field, "has a meaning only for a TwistStamped with 'units: unitless'")
-    at.finish()
     return spec

@@ -6,7 +6,7 @@ from vla_ros.contract.reader import Section
 
 
 def parse_joint_names(
-    at: Section, field: str, choices: Sequence[str] | None = None
+    at: Section, field: str, choices: Sequence[str] | None = None, *, required: bool = True
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of a field ``[name, …]`` or ``{name: name in the messages, …}``, and those in the messages.
 
@@ -14,6 +14,7 @@ def parse_joint_names(
         at: The section.
         field: Its field.
         choices: What the names must be of, None for any.
+        required: Whether the field must be there; no names otherwise.
 
     Returns:
         The contract's names, and the messages' in the same order, empty where they are the same.
@@ -23,7 +24,7 @@ def parse_joint_names(
     """
     given = at.content.get(field)
     if not isinstance(given, Mapping):
-        return at.items(field, str, choices=choices), ()
+        return (at.items(field, str, choices=choices) if required else at.items(field, str, (), choices=choices)), ()
     section = at.section(field)
     names = tuple(section.content)
     if wrong := [name for name in names if not isinstance(name, str) or (choices is not None and name not in choices)]:

@@ -51,7 +51,7 @@ def parse_limits(
     workspace.finish()
     at.finish()
     _check(at, spec, representation)
-    _check_standstill(at, spec, names, representation, rotation)
+    _check_standstill(at, spec, names, representation, rotation, gripper=gripper)
     return spec
 
 
@@ -142,12 +142,18 @@ def _check(at: Section, spec: LimitsSpec, representation: str) -> None:
                 else f"bounds joints, and the action is a {representation}; use lower, upper and max_speed"
             )
             raise at.fail(field, reason)
-    if representation in ("displacement", "twist") and spec.max_angular_following_error is not None:
+    if representation in ("displacement", "twist", "planar_twist") and spec.max_angular_following_error is not None:
         raise at.fail("max_angular_following_error", f"has a meaning only for a pose, not for a {representation}")
 
 
 def _check_standstill(
-    at: Section, spec: LimitsSpec, names: tuple[str, ...], representation: str, rotation: str
+    at: Section,
+    spec: LimitsSpec,
+    names: tuple[str, ...],
+    representation: str,
+    rotation: str,
+    *,
+    gripper: GripperSpec | None,
 ) -> None:
     """Refuse ranges that forbid standing still, and ranges of numbers that only together have a meaning."""
     if not spec.lower or representation == "joint_position":
@@ -162,6 +168,7 @@ def _check_standstill(
                 "give -1 and 1, and bound turns by max_angular_speed",
             )
         moves = representation in ("displacement", "twist") and index < (turn if rotation == "rotation_vector" else 3)
+        moves = moves or (representation == "planar_twist" and (gripper is None or name != gripper.name))
         if moves and not low <= 0.0 <= high:
             raise at.fail(
                 "lower" if low > 0.0 else "upper",

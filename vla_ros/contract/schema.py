@@ -17,7 +17,7 @@ Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
 OnNewGoal = Literal["keep", "zero"]
-Representation = Literal["displacement", "twist", "pose", "joint_position"]
+Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 
 GOAL_IMAGE = "goal.image"
@@ -164,6 +164,7 @@ class SinkSpec:
         units: Of a TwistStamped: ``si`` (m/s, rad/s) or ``unitless`` (divided by the scales, clipped to ±1).
         linear_scale: Of a unitless twist, m/s at 1.
         angular_scale: Of a unitless twist, rad/s at 1.
+        ros_names: Of joints: what the messages call `names`; empty where they are called so.
     """
 
     topic: str
@@ -173,6 +174,7 @@ class SinkSpec:
     units: Literal["si", "unitless"] = "si"
     linear_scale: float = 1.0
     angular_scale: float = 1.0
+    ros_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ class RecordSpec:
         topic: ROS topic.
         type: ROS type.
         names: The action's names that it gives; empty for all of them.
+        ros_names: Of a JointState or JointTrajectory: what its messages call them; empty where they are called so.
     """
 
     topic: str
@@ -200,6 +203,7 @@ class RecordSpec:
     alignment: AlignmentSpec
     max_age_s: float
     names: tuple[str, ...] = ()
+    ros_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,12 +238,15 @@ class ActionSpec:
         names: [A], the order is translation x, y, z; the rotation's numbers; the gripper.
         units: [A], for people and for the dataset.
         representation: ``displacement`` over one period of `RobotContract.fps`, ``twist`` (SI),
-            absolute ``pose``, or ``joint_position`` (rad; names are joint names).
+            absolute ``pose``, ``joint_position`` (rad; names are joint names), or ``planar_twist`` of a mobile base:
+            linear x, angular z, or linear x, y, angular z (m/s, rad/s).
         rotation: How the rotation is written, ``none`` when the action has none.
         frame: frame_id of the motion (REP-105), the contract's base or tool frame.
         past_end: When a chunk is used up: ``hold`` its last step for `max_hold_s` and then stop,
             ``zero`` (command no motion), or ``stop`` commanding.
         measured: Where the state is measured that the action changes.
+        also_recorded: Further topics, where no single one holds the whole action.
+        unsent: Numbers that no sink carries, which is then no mistake.
     """
 
     key: str
@@ -255,6 +262,18 @@ class ActionSpec:
     past_end: Literal["hold", "zero", "stop"] = "zero"
     max_hold_s: float = 0.1
     measured: MeasuredSpec = field(default_factory=MeasuredSpec)
+    also_recorded: tuple[RecordSpec, ...] = ()
+    unsent: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> tuple[RecordSpec, ...]:
+        """Every topic that the recorded action, or a part of it, is read from."""
+        return (self.record, *self.also_recorded)
+
+    @property
+    def motion_names(self) -> tuple[str, ...]:
+        """The names but for a gripper's."""
+        return self.names if self.gripper is None else tuple(n for n in self.names if n != self.gripper.name)
 
     @property
     def gripper_index(self) -> int | None:

@@ -18,8 +18,13 @@ from vla_ros.registry import MESSAGES, Entry
 
 Form = Literal["image", "points", "window", "joints", "fields", "array", "text", "transform"]
 
+Carries = Literal["motion", "all", "any", "one"]
+
 CARTESIAN = ("displacement", "twist", "pose")
 """Representations of an end effector's motion."""
+
+ANY_REPRESENTATION = (*CARTESIAN, "joint_position", "planar_twist")
+"""All of them."""
 
 ROWS = "vla_ros.messages.types"
 """Package whose modules hold the rows, each a tuple ``ROWS``."""
@@ -49,17 +54,17 @@ class AsRecord:
     """A message type as (a part of) a recorded action.
 
     Attributes:
-        representations: Those that it can carry.
+        representations: Those that it can carry; a type that carries named numbers can carry the gripper of any.
         decode: (ActionSpec, RecordSpec, message, place) → float64, one number per name of the part; raises DecodeError.
         sample: (ActionSpec, RecordSpec, stamp_ns, period_ns, numpy Generator) → an example as a rosbags message.
-        carries: Which names of the action a message gives: ``motion`` all but a gripper, ``all`` of them, or ``any``
-            that the part names.
+        carries: Which names of the action a message gives: ``motion`` all but a gripper, ``all`` of them, ``any``
+            that the part names, or ``one`` that it names.
     """
 
     representations: tuple[str, ...]
     decode: Callable[[Any, Any, Any, str], Any]
     sample: Callable[[Any, Any, int, int, Any], Any]
-    carries: Literal["motion", "all", "any"] = "motion"
+    carries: Carries = "motion"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class AsSink:
     """A message type as a command topic.
 
     Attributes:
-        representations: Those that it can carry.
+        representations: As of `AsRecord`.
         encode: (SinkSpec, RobotContract, Command, or the ActionChunk where `whole_chunk`) → the rclpy message.
         carries: As of `AsRecord`.
         whole_chunk: Whether it is published once per prediction, with every step.
@@ -78,7 +83,7 @@ class AsSink:
 
     representations: tuple[str, ...]
     encode: Callable[[Any, Any, Any], Any]
-    carries: Literal["motion", "all", "any"] = "motion"
+    carries: Carries = "motion"
     whole_chunk: bool = False
     is_telemetry: bool = False
     needs_rotation: bool = False

@@ -244,7 +244,7 @@ class SegmentReader:
     def _tick(
         self, position: int, pipeline: ObservationPipeline, actions: ActionStream
     ) -> tuple[Assembled, int, NDArray[np.float64] | str]:
-        at_ns, record = int(self._ticks_ns[position]), self.contract.action.record
+        at_ns, records = int(self._ticks_ns[position]), self.contract.action.records
         assembled = pipeline.assemble(at_ns)
         action: NDArray[np.float64] | str | None
         try:
@@ -252,9 +252,11 @@ class SegmentReader:
         except DecodeError as reason:
             action = f"'action': {reason}"
         if action is None:
-            action = f"'action': no command on {record.topic} within {record.max_age_s:g} s"
+            limits = " and ".join(f"{record.topic} within {record.max_age_s:g} s" for record in records)
+            action = f"'action': no command on {limits}"
         elif not isinstance(action, str) and not self._command_follows(at_ns):
-            action = f"'action': the bag ends before a command for it on {record.topic}"
+            topics = " and ".join(record.topic for record in records)
+            action = f"'action': the bag ends before a command for it on {topics}"
         return assembled, int(self._ticks[position]), action
 
     def _command_follows(self, at_ns: int) -> bool:
@@ -320,15 +322,16 @@ def _contract_of_run(contract: RobotContract, clock: ClockMode) -> RobotContract
     """
     ages_s = [source.max_age_s for source in sources_of(contract) if source.interpolates]
     wait_s = max([contract.max_wait_s, clock_limit_ns(contract) / NANOSECONDS, *ages_s])
-    inputs, record = contract.inputs, contract.action.record
+    inputs, records = contract.inputs, contract.action.records
     if clock == "receive":
         inputs = tuple(replace(s, alignment=replace(s.alignment, timeline="receive")) for s in inputs)
-        record = replace(record, alignment=replace(record.alignment, timeline="receive"))
-    return replace(contract, max_wait_s=wait_s, inputs=inputs, action=replace(contract.action, record=record))
+        records = tuple(replace(r, alignment=replace(r.alignment, timeline="receive")) for r in records)
+    action = replace(contract.action, record=records[0], also_recorded=records[1:])
+    return replace(contract, max_wait_s=wait_s, inputs=inputs, action=action)
 
 
 def _push(sample: Sample, pipeline: ObservationPipeline, actions: ActionStream) -> None:
     if sample.stream < 0:
-        actions.push(sample.raw, sample.arrival_ns)
+        actions.push(sample.raw, sample.arrival_ns, -1 - sample.stream)
     else:
         pipeline.push(sample.stream, sample.raw, sample.arrival_ns)

@@ -12,7 +12,7 @@ from vla_ros.bags import Bag, BagMessage
 from vla_ros.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
 from vla_ros.bags.mcap_file import Order
 from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
-from vla_ros.contract.types import INPUT_TYPES
+from vla_ros.contract.types import has_header
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.stamps import header_stamp_ns
@@ -26,7 +26,7 @@ class Source:
     """A stream that the contract names.
 
     Attributes:
-        index: Its number in the observation pipeline, -1 for the recorded action.
+        index: Its number in the observation pipeline, or -1 and below for the topics of the recorded action.
         key: Feature key.
         topic: ROS topic.
         type: ROS type.
@@ -48,8 +48,7 @@ class Source:
     @property
     def has_header(self) -> bool:
         """Whether its messages carry a stamp."""
-        kind = INPUT_TYPES.get(self.type)  # EndEffectorAction, the one source that is no input, has a header
-        return kind is None or kind.has_header
+        return has_header(self.type)
 
     @property
     def interpolates(self) -> bool:
@@ -64,13 +63,15 @@ class Source:
 
 def sources_of(contract: RobotContract) -> list[Source]:
     """Return all streams of a contract that a dataset can hold, the action last."""
-    record = contract.action.record
     inputs = [
         Source(i, s.key, s.topic, s.type, s.alignment, s.max_age_s, s.required, s.window)
         for i, s in enumerate(contract.inputs)
     ]
-    action = Source(-1, contract.action.key, record.topic, record.type, record.alignment, record.max_age_s, True)
-    return [*inputs, action]
+    records = [
+        Source(-1 - i, contract.action.key, r.topic, r.type, r.alignment, r.max_age_s, True)
+        for i, r in enumerate(contract.action.records)
+    ]
+    return [*inputs, *records]
 
 
 @dataclass
@@ -140,6 +141,9 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, rec
         for message in opened.messages(reader.wanted, "file"):
             reader.take(message)
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
+        if episode.get("lost_messages"):
+            lost = str(episode["lost_messages"])[:20]
+            scan.notes.append(f"{bag}: its recorder lost {lost} messages, its disk was too slow")
     reader.finish()
     scan.sources = [source for source in sources if source.topic in scan.times]
     return scan
@@ -153,8 +157,37 @@ def decide_segments(scan: BagScan, contract: RobotContract, clock: ClockMode) ->
     """
     bag = scan.bag
     _check_messages(bag, sources_of(contract), scan.times, clock)
+    _leave_out_optional(scan, contract, clock)
     scan.segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
     scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in scan.segments if part.begins]
+
+
+def _leave_out_optional(scan: BagScan, contract: RobotContract, clock: ClockMode) -> None:
+    """Drop optional topics that are of another type, or on a clock that does not fit the required ones."""
+    limit_ns, place = clock_limit_ns(contract), str(scan.bag)
+    needed = {source.topic for source in sources_of(contract) if source.required}
+    for source in sources_of(contract):
+        if not source.required and scan.topics.get(source.topic, source.type) != source.type:
+            scan.notes.append(
+                f"{place}: {source.topic} holds {scan.topics[source.topic]}, the contract's '{source.key}' expects "
+                f"{source.type}; it is taken as absent"
+            )
+
+    def misfit(topics: list[TopicTimes]) -> str:
+        try:
+            decide_clock(topics, clock, limit_ns, place)
+        except DatasetError as reason:
+            return str(reason)
+        return ""
+
+    required = [times for topic, times in scan.times.items() if topic in needed]
+    if misfit(required):
+        return  # said by who decides
+    for topic in [topic for topic in scan.times if topic not in needed]:
+        if reason := misfit([*required, scan.times[topic]]):
+            scan.notes.append(f"{topic} is optional and taken as absent: {reason}")
+            del scan.times[topic]
+    scan.sources = [source for source in scan.sources if source.topic in scan.times]
 
 
 class _Reader:
@@ -165,7 +198,7 @@ class _Reader:
         self._stamped = {source.topic for source in sources if source.has_header}
         self._by_header = {source.topic for source in sources if source.by_header}
         self._rows: dict[str, list[tuple[int, int, int]]] = {
-            source.topic: [] for source in sources if source.topic in scan.topics
+            source.topic: [] for source in sources if scan.topics.get(source.topic) == source.type
         }
         self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -237,7 +270,7 @@ def _check_topics(bag: Path, sources: list[Source], topics: Mapping[str, str]) -
                 f"it holds {', '.join(sorted(topics))[:500] or 'no message'}."
                 f"{nearest_name(source.topic, topics)}"
             )
-        if topics.get(source.topic, source.type) != source.type:
+        if source.required and topics.get(source.topic, source.type) != source.type:
             raise DatasetError(
                 f"{bag}: {source.topic} holds {topics[source.topic]}, "
                 f"the contract's '{source.key}' expects {source.type}."

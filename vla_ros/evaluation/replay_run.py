@@ -53,9 +53,8 @@ class EpisodeReplay:
 
     def topics(self) -> dict[str, str]:
         """Return the topics that must be in the bag, with their types."""
-        record = self._contract.action.record
         sampled = {spec.topic: spec.type for spec in self.runtime.specs if not spec.is_latched}
-        return {**sampled, record.topic: record.type}
+        return {**sampled, **{record.topic: record.type for record in self._action.records}}
 
     def latch(self, key: str, raw: bytes) -> None:
         """Let a serialised goal hold from the start.
@@ -92,9 +91,10 @@ class EpisodeReplay:
     def _take(self, message: BagMessage) -> None:
         for index in self._streams.get((message.topic, message.type), ()):
             self._push(index, message)
-        if message.topic == self._contract.action.record.topic:
-            self._action.push(message.raw, message.receive_ns)
-            self._answer()
+        for index, record in enumerate(self._action.records):
+            if message.topic == record.topic:
+                self._action.push(message.raw, message.receive_ns, index)
+                self._answer()
 
     def _push(self, index: int, message: BagMessage) -> None:
         try:

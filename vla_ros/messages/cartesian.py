@@ -17,6 +17,9 @@ REPRESENTATIONS = {"displacement": 0, "twist": 1, "pose": 2}
 def motion_of_twist(action: ActionSpec, twist: Any, place: str) -> NDArray[np.float64]:
     """Return the numbers of a geometry_msgs/Twist, or of anything with `linear` and `angular`."""
     linear, turn = twist.linear, twist.angular
+    if action.representation == "planar_twist":  # what else a twist has, a base on wheels does not do
+        sideways = [linear.y] if len(action.motion_names) > 2 else []
+        return np.array([linear.x, *sideways, turn.z], dtype=np.float64)
     rotation = _rotation([turn.x, turn.y, turn.z], "rotation_vector", action, place)
     return np.array([linear.x, linear.y, linear.z, *rotation], dtype=np.float64)
 
@@ -33,14 +36,14 @@ def motion_of_pose(action: ActionSpec, pose: Any, place: str) -> NDArray[np.floa
 
 
 def check_rotation(values: NDArray[np.float64], action: ActionSpec, place: str) -> None:
-    """Refuse numbers of an array that stand for no rotation; they are the action as they are.
+    """Refuse numbers of an array that stand for no rotation; they are the action's rotation as they are.
 
     Raises:
         DecodeError: They do.
     """
     if action.representation != "pose" or action.rotation in ("none", "rotation_vector"):
         return
-    rotation = values[action.rotation_slice].tolist()
+    rotation = values.tolist()
     if action.rotation == "quaternion":
         check_quaternion(rotation, "its rotation", place)
     _converted(rotation, action.rotation, "quaternion", place)

@@ -115,6 +115,21 @@ def decode_action(
     return values
 
 
+def decode_some_recorded_joints(action: ActionSpec, record: RecordSpec, message: Any) -> NDArray[np.float64]:
+    """Return the joints of a record that one JointState carries, NaN for the others; as `decode_action`."""
+    names, place = record.names or action.names, f"{record.topic} ({action.key})"
+    joints = record.ros_names or names
+    try:
+        values = partial_joint_values(message, joints, "position", place)
+        carried = np.isin(joints, list(message.name))
+        check_finite(values[carried], tuple(np.array(names)[carried]), place)
+    except DecodeError:
+        raise
+    except Exception as reason:
+        raise unforeseen(place, reason) from reason
+    return values
+
+
 def _check_count(values: Array, names: tuple[str, ...], type_name: str) -> None:
     """As `_check_form`."""
     if values.shape != (len(names),):

@@ -65,9 +65,17 @@ def selected(sink: SinkSpec, contract: RobotContract) -> tuple[list[str], list[i
 
 def twist_of(sink: SinkSpec, contract: RobotContract, command: Command) -> tuple[Floats, Floats]:
     """Return a command's linear and angular velocity in the sink's units, three numbers each."""
-    linear = command.action[:3]
-    angular = rotation_in(contract, command.action, "rotation_vector")
-    angular = np.zeros(3) if angular is None else angular
+    spec = contract.action
+    linear: Floats
+    angular: Floats
+    if spec.representation == "planar_twist":
+        motion = command.action[: len(spec.motion_names)]
+        linear, angular = np.zeros(3), np.array([0.0, 0.0, motion[-1]])
+        linear[: len(motion) - 1] = motion[:-1]
+    else:
+        linear = command.action[:3]
+        turn = rotation_in(contract, command.action, "rotation_vector")
+        angular = np.zeros(3) if turn is None else turn
     if contract.action.representation == "displacement":
         period_s = command.period_ns / NANOSECONDS
         linear, angular = linear / period_s, angular / period_s

@@ -81,6 +81,9 @@ def affine_from_statistics(
         fault = f"'{high}' of '{key}' is " + ("negative" if mode == "mean_std" else f"below '{low}'")
         raise ConfigError(f"The dataset's statistic {fault}; recompute its statistics.")
     constant = scale <= DEGENERATE * np.maximum(np.abs(offset), 1.0)
+    if constant.any() and {"min", "max"} <= statistics.keys():  # the number itself; a mean of it may be rounded
+        least, most = (_statistic(statistics, name, shape, key) for name in ("min", "max"))
+        offset = np.where(constant & (least == most), least, offset)
     scale = np.where(constant, 1.0, scale)
     return Affine(torch.from_numpy(offset).float(), torch.from_numpy(scale).float()), constant
 

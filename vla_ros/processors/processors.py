@@ -5,6 +5,7 @@ Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, h, w pixels
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, Section
 from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
-from vla_ros.processors.affine import Affine, affine_from_statistics
+from vla_ros.processors.affine import DEGENERATE, Affine, affine_from_statistics
 from vla_ros.processors.options import ProcessorOptions
 from vla_ros.processors.saved import STATISTICS_KEPT, SavedNumbers, check_feature, mapped_names
 from vla_ros.processors.text import TextProcessor
@@ -135,8 +136,16 @@ class Processors:
         return batch
 
     def actions(self, actions_BHA: Tensor) -> Tensor:
-        """Return predicted actions in the contract's units, float32 [B, H, A] as they came."""
-        return self._maps[self.action.key].inverse(actions_BHA)
+        """Return predicted actions in the contract's units, float32 [B, H, A] as they came.
+
+        A number that never varied in the data is that constant: nothing was learnt of it.
+        """
+        affine, still_A = self._maps[self.action.key], self._still_action
+        actions_BHA = affine.inverse(actions_BHA)
+        if not still_A.any():
+            return actions_BHA
+        is_still_BHA = still_A.to(actions_BHA.device) & actions_BHA.isfinite()  # NaN says that the policy is broken
+        return torch.where(is_still_BHA, affine.offset, actions_BHA)
 
     @property
     def device(self) -> torch.device:
@@ -208,6 +217,19 @@ class Processors:
             self.statistics[key] = saved.statistics(spec, names, _mode(self.options, spec), flat)
         saved.refuse_surplus([*self.inputs, self.action.key], () if self.text is None else self.text.tables)
         return self
+
+    @cached_property
+    def _still_action(self) -> Tensor:
+        """Which numbers of the action never varied, bool [A].
+
+        One that varied outside its quantiles only, as a gripper that rarely opens, did.
+        """
+        constant, kept = self.constant.get(self.action.key, ()), self.statistics[self.action.key]
+        still_A = torch.tensor([name in constant for name in self.action.names])
+        if {"min", "max"} <= kept.keys():
+            low_A, high_A = kept["min"].flatten(), kept["max"].flatten()
+            still_A &= high_A - low_A <= DEGENERATE * torch.maximum(low_A.abs(), torch.ones(()))
+        return still_A
 
     def _tensor(self, key: str, value: Any, spec: FeatureSpec) -> Tensor:
         tensor = torch.as_tensor(value)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from vla_ros.contract import RobotContract, measured_sources
+from vla_ros.contract.measurement import RELATIVE
 from vla_ros.data_types import Array, DecodeError
 from vla_ros.safety import Measured, measurement_from
 from vla_ros.streams import ObservationPipeline
@@ -50,7 +51,7 @@ def without_following_error(contract: RobotContract) -> RobotContract:
     The reference of a pose or of joints then goes wherever the commands lead. That of a displacement or twist stays
     near the measurement, as it does by default.
     """
-    relative = contract.action.representation in ("displacement", "twist")
+    relative = contract.action.representation in RELATIVE
     free = None if relative else float("inf")
     limits = replace(contract.action.limits, max_following_error=free, max_angular_following_error=free)
     return replace(contract, action=replace(contract.action, limits=limits))

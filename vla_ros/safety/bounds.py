@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.contract import MeasurementSpec, RobotContract, measured_sources
+from vla_ros.contract.measurement import RELATIVE
 from vla_ros.data_types import ContractError
 from vla_ros.safety.limits import Vector
 
@@ -109,8 +110,8 @@ def check_bounds(contract: RobotContract) -> MeasurementSpec:
     """
     action, limits = contract.action, contract.action.limits
     sources = measured_sources(contract)
-    if action.representation in ("displacement", "twist"):
-        for index, name in enumerate(action.names[:3]):
+    if action.representation in RELATIVE:
+        for index, name in enumerate(action.motion_names[:3]):
             if limits.lower and not limits.lower[index] <= 0.0 <= limits.upper[index]:
                 raise ContractError(
                     f"{contract.source}: action.limits of '{name}' are {limits.lower[index]:g} to "

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import MeasurementSpec, RobotContract
+from vla_ros.contract.measurement import RELATIVE
 from vla_ros.data_types import NANOSECONDS, ActionChunk, Command
 from vla_ros.safety.bounds import Bounds, bounds_of, check_bounds
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.limits import clamp
 from vla_ros.safety.measured import Measured, cleaned, unit_quaternion, usable
 from vla_ros.safety.motion import Motion, Span, normalised, noted
+from vla_ros.safety.planar_motion import PlanarMotion
 from vla_ros.safety.pose_motion import PoseMotion
 from vla_ros.safety.reasons import (
     DEGENERATE_ROTATION,
@@ -38,6 +40,7 @@ _KINDS: dict[str, Callable[[RobotContract, Bounds, MeasurementSpec], Motion]] = 
     "twist": RelativeMotion,
     "pose": PoseMotion,
     "joint_position": JointMotion,
+    "planar_twist": PlanarMotion,
 }
 
 
@@ -75,7 +78,7 @@ class SafetyFilter:
         sources = check_bounds(contract)
         self._bounds = bounds_of(contract)
         self._motion = _KINDS[contract.action.representation](contract, self._bounds, sources)
-        self._is_relative = contract.action.representation in ("displacement", "twist")
+        self._is_relative = contract.action.representation in RELATIVE
         self._stop = StopLatch() if stop is None else stop
         self._require = require_measurement or self._is_relative
         self._state = FilterState()

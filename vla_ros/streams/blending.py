@@ -31,11 +31,20 @@ def input_blend(spec: InputSpec) -> Blend:
     return _with_rotations(parts)
 
 
-def action_blend(action: ActionSpec) -> Blend:
-    """Return how two recorded actions are interpolated: a pose's rotation on SO(3), all else linearly."""
+def action_blend(action: ActionSpec, names: tuple[str, ...] = ()) -> Blend:
+    """Return how two recorded actions are interpolated: a pose's rotation on SO(3), all else linearly.
+
+    Args:
+        action: The action.
+        names: Of the numbers of a part of it, in which a rotation's stand together; none for all.
+    """
     if action.representation != "pose" or action.rotation == "none":
         return linear
-    return _with_rotations([(action.rotation_slice, action.rotation)])
+    names, rotation = names or action.names, action.names[action.rotation_slice]
+    if rotation[0] not in names:
+        return linear
+    start = names.index(rotation[0])
+    return _with_rotations([(slice(start, start + len(rotation)), action.rotation)])
 
 
 def _with_rotations(parts: list[tuple[slice, str]]) -> Blend:

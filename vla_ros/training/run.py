@@ -301,7 +301,13 @@ def _announce(progress: TrainingProgress, data: _Data, policy: Policy, processor
         f"{len(data.training)} episodes to train on, {len(data.validation)} to validate"
     )
     for key, names in processors.constant.items():
-        progress.message(f"{key}: {', '.join(names)} never varied in the data, so only centred, not scaled")
+        progress.message(
+            f"{key}: {', '.join(names)} never varied in the data, so {_what_becomes(key == processors.action.key)}"
+        )
+
+
+def _what_becomes(is_action: bool) -> str:
+    return "commanded as that constant" if is_action else "only centred, not scaled"
 
 
 @contextmanager

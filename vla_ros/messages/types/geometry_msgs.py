@@ -54,12 +54,71 @@ def _twist_command(sink: SinkSpec, contract: RobotContract, command: Command) ->
     return message_class(sink.type)(header=header, twist=twist)
 
 
+def _bare_twist_sample(spec: InputSpec, _: int, rng: Rng) -> Any:
+    return samples.new(spec.type, samples.vector3(rng), samples.vector3(rng))
+
+
+def _recorded_bare_twist(action: ActionSpec, _: RecordSpec, message: Any, place: str) -> Array:
+    return motion_of_twist(action, message, place)
+
+
+def _recorded_bare_twist_sample(_: ActionSpec, record: RecordSpec, __: int, ___: int, rng: Rng) -> Any:
+    return samples.new(record.type, samples.vector3(rng), samples.vector3(rng))
+
+
+def _bare_twist_command(sink: SinkSpec, contract: RobotContract, command: Command) -> Any:
+    linear, angular = map(encoding.vector3_message, encoding.twist_of(sink, contract, command))
+    return message_class(sink.type)(linear=linear, angular=angular)
+
+
+def _pose_with_covariance_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
+    return samples.new(spec.type, samples.header(stamp_ns, spec.frame), samples.pose_with_covariance(rng))
+
+
+def _recorded_pose_with_covariance(action: ActionSpec, _: RecordSpec, message: Any, place: str) -> Array:
+    check_frame(message.header.frame_id, action.frame, place)
+    return motion_of_pose(action, message.pose.pose, place)
+
+
+def _recorded_pose_with_covariance_sample(action: ActionSpec, record: RecordSpec, at: int, _: int, rng: Rng) -> Any:
+    return samples.new(record.type, samples.header(at, action.frame), samples.pose_with_covariance(rng))
+
+
+def _vector3_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
+    return samples.new(spec.type, samples.header(stamp_ns, spec.frame), samples.vector3(rng))
+
+
+def _point_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
+    point = samples.new("geometry_msgs/msg/Point", *rng.normal(size=3).tolist())
+    return samples.new(spec.type, samples.header(stamp_ns, spec.frame), point)
+
+
 def _wrench_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
     wrench = samples.new("geometry_msgs/msg/Wrench", samples.vector3(rng), samples.vector3(rng))
     return samples.new(spec.type, samples.header(stamp_ns, spec.frame), wrench)
 
 
 ROWS = (
+    MessageType(
+        "geometry_msgs/msg/Twist",
+        "A velocity without stamp and frame, as `/cmd_vel` of a mobile base.",
+        has_header=False,
+        as_input=fields_input(TWIST, _bare_twist_sample),
+        as_record=AsRecord(("twist", "planar_twist"), _recorded_bare_twist, _recorded_bare_twist_sample),
+        as_sink=AsSink(("displacement", "twist", "planar_twist"), _bare_twist_command),
+    ),
+    MessageType(
+        "geometry_msgs/msg/Vector3Stamped",
+        "A vector: a magnetic field, a force.",
+        as_input=fields_input(xyz("vector"), _vector3_sample),
+    ),
+    MessageType("geometry_msgs/msg/PointStamped", "A position, m.", as_input=fields_input(xyz("point"), _point_sample)),
+    MessageType(
+        "geometry_msgs/msg/PoseWithCovarianceStamped",
+        "A pose as localisation publishes it; the covariance is not read.",
+        as_input=fields_input(under("pose", POSE), _pose_with_covariance_sample),
+        as_record=AsRecord(("pose",), _recorded_pose_with_covariance, _recorded_pose_with_covariance_sample),
+    ),
     MessageType(
         "geometry_msgs/msg/PoseStamped",
         "A pose, m and quaternion x, y, z, w.",
@@ -71,8 +130,8 @@ ROWS = (
         "geometry_msgs/msg/TwistStamped",
         "A velocity, m/s and rad/s; as a command also MoveIt Servo's, unitless.",
         as_input=fields_input(under("twist", TWIST), _twist_sample),
-        as_record=AsRecord(("twist",), _recorded_twist, _recorded_twist_sample),
-        as_sink=AsSink(("displacement", "twist"), _twist_command),
+        as_record=AsRecord(("twist", "planar_twist"), _recorded_twist, _recorded_twist_sample),
+        as_sink=AsSink(("displacement", "twist", "planar_twist"), _twist_command),
     ),
     MessageType(
         "geometry_msgs/msg/WrenchStamped",

@@ -1,15 +1,17 @@
 """sensor_msgs: cameras, joints, inertial sensors, LiDARs, range finders."""
 
+from array import array
 from typing import Any, TypeVar
 
 import numpy as np
 
-from vla_ros.contract import ActionSpec, InputSpec, RecordSpec
-from vla_ros.contract.types import AsInput, AsRecord, MessageType
-from vla_ros.data_types import Array, DecodeError
-from vla_ros.messages import samples
+from vla_ros.contract import ActionSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
+from vla_ros.contract.types import AsInput, AsRecord, AsSink, MessageType
+from vla_ros.data_types import Array, Command, DecodeError
+from vla_ros.messages import encoding, samples
 from vla_ros.messages.forms.fields import decode_fields, fields_input, xyz, xyzw
 from vla_ros.messages.forms.vectors import as_finite_float32, joint_values
+from vla_ros.messages.message_class import message_class
 from vla_ros.messages.samples import Rng
 
 _IMU = xyz("angular_velocity") + xyz("linear_acceleration")
@@ -62,12 +64,21 @@ def _joints_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
 
 
 def _recorded_joints(action: ActionSpec, record: RecordSpec, message: Any, place: str) -> Array:
-    return joint_values(message, record.names or action.names, "position", place)
+    return joint_values(message, record.ros_names or record.names or action.names, "position", place)
 
 
 def _recorded_joints_sample(action: ActionSpec, record: RecordSpec, stamp_ns: int, _: int, rng: Rng) -> Any:
-    names, empty = list(record.names or action.names), np.empty(0)
+    names, empty = list(record.ros_names or record.names or action.names), np.empty(0)
     return samples.new(record.type, samples.header(stamp_ns, ""), names, rng.normal(size=len(names)), empty, empty)
+
+
+def _joints_command(sink: SinkSpec, contract: RobotContract, command: Command) -> Any:
+    names, indices = encoding.selected(sink, contract)
+    return message_class(sink.type)(
+        header=encoding.header_message(command.effect_ns, ""),  # joint positions have no frame
+        name=list(sink.ros_names or names),
+        position=array("d", command.action[indices].tolist()),
+    )
 
 
 def _imu(spec: InputSpec, message: Any, place: str) -> Array:
@@ -133,9 +144,10 @@ ROWS = (
     ),
     MessageType(
         "sensor_msgs/msg/JointState",
-        "Positions, velocities or efforts of joints, found by name; recorded, the positions that were commanded.",
+        "Positions, velocities or efforts of joints, found by name; recorded or sent, the commanded positions.",
         as_input=AsInput("joints", _joints, _joints_sample),
         as_record=AsRecord(("joint_position",), _recorded_joints, _recorded_joints_sample, carries="any"),
+        as_sink=AsSink(("joint_position",), _joints_command, carries="any"),
     ),
     MessageType(
         "sensor_msgs/msg/Imu",

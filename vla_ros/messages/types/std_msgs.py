@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import ActionSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
-from vla_ros.contract.types import CARTESIAN, AsInput, AsRecord, AsSink, MessageType
+from vla_ros.contract.types import ANY_REPRESENTATION, AsInput, AsRecord, AsSink, MessageType
 from vla_ros.data_types import Array, Command, DecodeError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.cartesian import check_rotation
@@ -28,8 +28,11 @@ def _array_sample(spec: InputSpec, _: int, rng: Rng) -> Any:
 
 def _recorded_array(action: ActionSpec, record: RecordSpec, message: Any, place: str) -> Array:
     values = array_values(message, record.names or action.names, place)
-    if not record.names:
-        check_rotation(values, action, place)
+    names = record.names or action.names
+    rotation = action.names[action.rotation_slice] if action.rotation != "none" else ()
+    if rotation and rotation[0] in names:
+        start = names.index(rotation[0])
+        check_rotation(values[start : start + len(rotation)], action, place)
     return values
 
 
@@ -42,6 +45,32 @@ def _array_command(sink: SinkSpec, contract: RobotContract, command: Command) ->
     return message_class(sink.type)(data=array("d", command.action[indices].tolist()))
 
 
+def _number(spec: InputSpec, message: Any, place: str) -> Array:
+    return as_finite_float32(np.array([float(message.data)]), spec.names, place)
+
+
+def _number_sample(spec: InputSpec, _: int, rng: Rng) -> Any:
+    return samples.new(spec.type, float(np.float32(rng.normal())))
+
+
+def _recorded_number(_: ActionSpec, __: RecordSpec, message: Any, ___: str) -> Array:
+    return np.array([float(message.data)])
+
+
+def _recorded_number_sample(_: ActionSpec, record: RecordSpec, __: int, ___: int, rng: Rng) -> Any:
+    return samples.new(record.type, float(np.float32(rng.normal())))
+
+
+def _number_command(sink: SinkSpec, contract: RobotContract, command: Command) -> Any:
+    _, indices = encoding.selected(sink, contract)
+    return message_class(sink.type)(data=float(command.action[indices[0]]))
+
+
+_NUMBER_INPUT = AsInput("fields", _number, _number_sample, ("data",), ("data",))
+_NUMBER_RECORD = AsRecord(("joint_position",), _recorded_number, _recorded_number_sample, carries="one")
+_NUMBER_SINK = AsSink(("joint_position",), _number_command, carries="one")
+
+
 def _text(_: InputSpec, message: Any, place: str) -> Array:
     if len(message.data) > MAX_TEXT:
         raise DecodeError(f"{place}: an instruction has at most {MAX_TEXT} characters, got {len(message.data)}")
@@ -51,8 +80,6 @@ def _text(_: InputSpec, message: Any, place: str) -> Array:
 def _text_sample(spec: InputSpec, _: int, rng: Rng) -> Any:
     return samples.new(spec.type, f"move object {rng.integers(100)} to the left")
 
-
-_ANY = (*CARTESIAN, "joint_position")
 
 ROWS = (
     MessageType(
@@ -66,8 +93,24 @@ ROWS = (
         "The same in double precision; as a command, of ros2_control's forward controllers.",
         has_header=False,
         as_input=AsInput("array", _array, _array_sample),
-        as_record=AsRecord(_ANY, _recorded_array, _recorded_array_sample, carries="any"),
-        as_sink=AsSink(_ANY, _array_command, carries="any"),
+        as_record=AsRecord(ANY_REPRESENTATION, _recorded_array, _recorded_array_sample, carries="any"),
+        as_sink=AsSink(ANY_REPRESENTATION, _array_command, carries="any"),
+    ),
+    MessageType(
+        "std_msgs/msg/Float32",
+        "One number, as the opening of a gripper.",
+        has_header=False,
+        as_input=_NUMBER_INPUT,
+        as_record=_NUMBER_RECORD,
+        as_sink=_NUMBER_SINK,
+    ),
+    MessageType(
+        "std_msgs/msg/Float64",
+        "The same in double precision.",
+        has_header=False,
+        as_input=_NUMBER_INPUT,
+        as_record=_NUMBER_RECORD,
+        as_sink=_NUMBER_SINK,
     ),
     MessageType(
         "std_msgs/msg/String",

@@ -16,7 +16,7 @@ def _trajectory(sink: SinkSpec, contract: RobotContract, chunk: ActionChunk) -> 
     point = message_class("trajectory_msgs/msg/JointTrajectoryPoint")
     return message_class(sink.type)(
         header=encoding.header_message(chunk.observation_stamp_ns, ""),  # joint positions have no frame
-        joint_names=names,
+        joint_names=list(sink.ros_names or names),
         points=[
             point(
                 positions=array("d", row[indices].tolist()),

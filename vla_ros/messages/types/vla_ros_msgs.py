@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import ActionSpec, RecordSpec, RobotContract, SinkSpec
-from vla_ros.contract.types import CARTESIAN, AsRecord, AsSink, MessageType
+from vla_ros.contract.types import ANY_REPRESENTATION, CARTESIAN, AsRecord, AsSink, MessageType
 from vla_ros.data_types import ActionChunk, Array, Command, DecodeError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.cartesian import REPRESENTATIONS, motion_of_twist
@@ -76,6 +76,6 @@ ROWS = (
     MessageType(
         "vla_ros_msgs/msg/ActionChunk",
         "Every step of a prediction, before the safety filter: moves nothing, a dry run publishes it too.",
-        as_sink=AsSink((*CARTESIAN, "joint_position"), _chunk, carries="all", whole_chunk=True, is_telemetry=True),
+        as_sink=AsSink(ANY_REPRESENTATION, _chunk, carries="all", whole_chunk=True, is_telemetry=True),
     ),
 )
