@@ -44,6 +44,7 @@ SECTIONS = {
     "inputs[].image": "`image`: form of an Image or CompressedImage",
     "inputs[].points": "`points`: form of a PointCloud2 or LaserScan",
     "inputs[].window": "`window`: form of an Imu",
+    "inputs[].transform": "`transform`: which of a TFMessage",
     "alignment": "`alignment` of an input or of the record",
     "qos": "`qos` of an input, the goal, the record or a sink",
     "action": "`action`: what a policy predicts",
@@ -91,6 +92,10 @@ MEANINGS = {
     "inputs[].image": "Of an image, and only there.",
     "inputs[].points": "Of a point cloud or scan, and only there.",
     "inputs[].window": "Of an IMU, and only there: a policy sees the samples up to the tick, not the last one.",
+    "inputs[].transform": "Of a TFMessage, and only there: where a frame is in another at the tick.",
+    "inputs[].transform.parent": "The frame in which the child is: tf2's target frame.",
+    "inputs[].transform.child": "The frame that is looked for.",
+    "inputs[].transform.static_topic": "Where the transforms that never change are published.",
     "inputs[].joints": (
         "Of a JointState: the joints, in the order in which the policy gets them, or a mapping from the names that the "
         "policy knows to those in the messages. Several drivers may share the topic: a message updates the joints that "
@@ -237,6 +242,7 @@ COMPUTED_DEFAULTS = {
     "inputs[].points.fields": "x, y, z; of a scan x, y",
     "inputs[].names": "`fields`",
     "inputs[].frame": "none",
+    "alignment.method": "`hold`; of a transform `interpolate`",
     "qos.reliability": f"{SENSOR_QOS.reliability}; commands and goals {COMMAND_QOS.reliability}",
     "qos.durability": f"{SENSOR_QOS.durability}; goals {LATCHED_QOS.durability}",
     "qos.depth": f"{SENSOR_QOS.depth}; commands and goals {COMMAND_QOS.depth}",
@@ -353,6 +359,13 @@ def samples() -> list[dict[str, Any]]:
             "type": "sensor_msgs/msg/Imu",
             "frame": "imu",
             "window": {"samples": 1, "period_s": 1.0},
+        },
+        {
+            **stream,
+            "topic": "/tf",
+            "key": "observation.tool",
+            "type": "tf2_msgs/msg/TFMessage",
+            "transform": {"parent": "base", "child": "tool"},
         },
         {
             "key": "task",

@@ -25,6 +25,7 @@ from vla_ros.contract.schema import (
     RecordSpec,
     RobotContract,
     SinkSpec,
+    TransformSpec,
     WindowSpec,
 )
 from vla_ros.contract.self_contained import contract_text
@@ -51,6 +52,7 @@ __all__ = [
     "RobotContract",
     "Section",
     "SinkSpec",
+    "TransformSpec",
     "WindowSpec",
     "contract_text",
     "load_contract",

@@ -12,6 +12,7 @@ from vla_ros.contract.measurement import check_measured, measured_sources
 from vla_ros.contract.parse_action import parse_action
 from vla_ros.contract.parse_joint_names import parse_joint_names
 from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignment, parse_qos, text, topic
+from vla_ros.contract.parse_transform import parse_transform
 from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
@@ -89,8 +90,14 @@ def _input(at: Section) -> InputSpec:
     type_name = at.scalar("type", str, choices=list(INPUT_TYPES))
     kind = INPUT_TYPES[type_name]
     key = _key(at, type_name)
-    numeric = kind.form in ("window", "joints", "fields", "array")
-    alignment = parse_alignment(at, numeric=numeric, has_header=kind.has_header)
+    numeric = kind.form in ("window", "joints", "fields", "array", "transform")
+    is_transform = kind.form == "transform"  # it has no header, but stamps inside
+    alignment = parse_alignment(
+        at,
+        numeric=numeric,
+        has_header=kind.has_header or is_transform,
+        default="interpolate" if is_transform else "hold",
+    )
     latched = alignment.method == "latch"
     if kind.form == "text" and not latched:
         raise at.fail("alignment.method", "of an instruction must be 'latch': it holds until there is another")
@@ -98,7 +105,8 @@ def _input(at: Section) -> InputSpec:
     image = _image(at.section("image")) if kind.form == "image" and not camera else None
     points = _points(at.section("points"), kind) if kind.form == "points" else None
     window = _window(at.section("window")) if kind.form == "window" else None
-    if latched and (points or window):
+    transform = parse_transform(at.section("transform")) if is_transform else None
+    if latched and (points or window or transform):
         raise at.fail("alignment.method", f"'latch' is for goals: text, images and vectors, not for {type_name}")
     names, fields, ros_names = ((), (), ()) if not numeric and not window else _selection(at, kind)
     longest: Any = NEVER_TOO_OLD_S if latched else None
@@ -122,6 +130,7 @@ def _input(at: Section) -> InputSpec:
         camera=camera,
         default=at.scalar("default", str, "") if kind.form == "text" else "",
         ros_names=ros_names,
+        transform=transform,
     )
     at.finish()
     if spec.frame is not None and not kind.has_header:

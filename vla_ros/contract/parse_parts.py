@@ -49,21 +49,22 @@ def parse_qos(at: Section, default: QosSpec) -> QosSpec:
     return spec
 
 
-def parse_alignment(at: Section, *, numeric: bool, has_header: bool) -> AlignmentSpec:
+def parse_alignment(at: Section, *, numeric: bool, has_header: bool, default: Alignment = "hold") -> AlignmentSpec:
     """Return the field ``alignment``.
 
     Args:
         at: The stream.
         numeric: Whether its values are numbers that can be interpolated.
         has_header: Whether its messages carry a stamp.
+        default: The method where none is given.
 
     Raises:
         UserError: The method or the timeline does not fit the stream.
     """
     section = at.section("alignment", {})
-    method: Any = section.scalar("method", str, "hold", choices=get_args(Alignment))
-    default = "header" if method != "latch" else "receive"
-    timeline: Any = section.scalar("timeline", str, default, choices=get_args(Timeline))
+    method: Any = section.scalar("method", str, default, choices=get_args(Alignment))
+    usual = "header" if method != "latch" else "receive"
+    timeline: Any = section.scalar("timeline", str, usual, choices=get_args(Timeline))
     section.finish()
     if method == "latch" and timeline != "receive":
         raise section.fail("timeline", "of a latched input is always 'receive': it holds from the moment it came")

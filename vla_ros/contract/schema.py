@@ -80,6 +80,21 @@ class PointsSpec:
 
 
 @dataclass(frozen=True)
+class TransformSpec:
+    """Which transform of a TF tree.
+
+    Attributes:
+        parent: The frame in which the child is, as tf2's target frame.
+        child: The frame that is looked for.
+        static_topic: Where the transforms that never change are published.
+    """
+
+    parent: str
+    child: str
+    static_topic: str = "/tf_static"
+
+
+@dataclass(frozen=True)
 class WindowSpec:
     """A window of samples that ends at the tick: float32 [samples, fields].
 
@@ -114,6 +129,7 @@ class InputSpec:
         camera: Of a latched image: key of the camera that it is an image of.
         default: Of an instruction: what holds until the first one is received.
         ros_names: Of a JointState: what the messages call the joints; empty where they are called as in `names`.
+        transform: Of a TFMessage: which.
     """
 
     key: str
@@ -135,6 +151,12 @@ class InputSpec:
     camera: str = ""
     default: str = ""
     ros_names: tuple[str, ...] = ()
+    transform: TransformSpec | None = None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is the topic of those transforms of another input that never change."""
+        return self.transform is not None and self.topic == self.transform.static_topic
 
     @property
     def is_latched(self) -> bool:
@@ -406,6 +428,7 @@ class RobotContract:
                     _plain(s.points),
                     _plain(s.window),
                     _plain(s.alignment),
+                    *([] if s.transform is None else [s.transform.parent, s.transform.child]),
                 ]
                 for s in self.inputs
             ],
