@@ -42,6 +42,7 @@ SECTIONS = {
     "": "Top level",
     "inputs[]": "`inputs`: the streams that are observed",
     "inputs[].image": "`image`: form of an Image or CompressedImage",
+    "inputs[].image.depth": "`image.depth`: of an image of distances",
     "inputs[].points": "`points`: form of a PointCloud2 or LaserScan",
     "inputs[].window": "`window`: form of an Imu",
     "inputs[].transform": "`transform`: which of a TFMessage",
@@ -82,7 +83,9 @@ MEANINGS = {
         "of an episode for the goal. A checkpoint that sees `goal.image` fits only robots with the same one."
     ),
     "inputs[].key": (
-        "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot."
+        "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot, "
+        "depth `observation.images.<name>_depth`; other sensors `observation.points.<lidar>`, `.scan.<lidar>`, "
+        "`.imu.<imu>`, `.wrench.<name>`, `.radar.<name>`, `.effort`."
     ),
     "inputs[].topic": "ROS topic, full name.",
     "inputs[].type": "ROS type; decides the form below that is needed and the decoder.",
@@ -120,6 +123,13 @@ MEANINGS = {
     "inputs[].image.height": "Pixels, after crop and resize.",
     "inputs[].image.width": "Pixels, after crop and resize.",
     "inputs[].image.crop": "(top, left, height, width) in pixels of the incoming image; all of it by default.",
+    "inputs[].image.depth": (
+        "Given, the image is one of distances, 16UC1, 32FC1 or compressedDepth: the policy gets metres, NaN where "
+        "nothing was measured. Resizing takes the nearest pixel. The key ends in `_depth`."
+    ),
+    "inputs[].image.depth.min": "Nearest distance that counts as measured, in m.",
+    "inputs[].image.depth.max": "Farthest distance, in m.",
+    "inputs[].image.depth.unit": "Metres per unit of an integer image; images of floats are in metres (REP-118).",
     "inputs[].points.count": "Points that the policy gets: more are thinned out evenly, fewer followed by rows of NaN.",
     "inputs[].points.fields": "Fields of a point. Of a LaserScan: x, y, z, range, angle, intensity.",
     "inputs[].window.samples": "Samples in the window, the last one at the tick.",
@@ -345,6 +355,13 @@ def samples() -> list[dict[str, Any]]:
     stream = {"topic": "/a", "max_age_s": 1.0}
     inputs: list[dict[str, Any]] = [
         {**stream, "key": "observation.images.a", "type": "sensor_msgs/msg/Image", "image": {"height": 1, "width": 1}},
+        {
+            **stream,
+            "topic": "/depth",
+            "key": "observation.images.a_depth",
+            "type": "sensor_msgs/msg/Image",
+            "image": {"height": 1, "width": 1, "depth": {"min": 0.1, "max": 4.0}},
+        },
         {
             **stream,
             "topic": "/b",

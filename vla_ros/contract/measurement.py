@@ -203,7 +203,7 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
 
 
 def _form(spec: InputSpec) -> bool:
-    return bool(spec.image or spec.points or spec.window)
+    return bool(spec.image or spec.points or spec.window or spec.depth)
 
 
 def _not_it(contract: RobotContract, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from vla_ros.contract.measurement import check_measured, measured_sources
 from vla_ros.contract.parse_action import parse_action
+from vla_ros.contract.parse_depth import parse_depth
 from vla_ros.contract.parse_joint_names import parse_joint_names
 from vla_ros.contract.parse_parts import LATCHED_QOS, SENSOR_QOS, parse_alignment, parse_qos, text, topic
 from vla_ros.contract.parse_transform import parse_transform
@@ -19,6 +20,7 @@ from vla_ros.contract.schema import (
     INSTRUCTION,
     NEVER_TOO_OLD_S,
     AlignmentSpec,
+    DepthSpec,
     ImageSpec,
     InputSpec,
     OnMissing,
@@ -102,11 +104,11 @@ def _input(at: Section) -> InputSpec:
     if kind.form == "text" and not latched:
         raise at.fail("alignment.method", "of an instruction must be 'latch': it holds until there is another")
     camera = at.scalar("camera", str, "") if kind.form == "image" and latched else ""
-    image = _image(at.section("image")) if kind.form == "image" and not camera else None
+    image, depth = _image(at.section("image"), key) if kind.form == "image" and not camera else (None, None)
     points = _points(at.section("points"), kind) if kind.form == "points" else None
     window = _window(at.section("window")) if kind.form == "window" else None
     transform = parse_transform(at.section("transform")) if is_transform else None
-    if latched and (points or window or transform):
+    if latched and (points or window or transform or depth):
         raise at.fail("alignment.method", f"'latch' is for goals: text, images and vectors, not for {type_name}")
     names, fields, ros_names = ((), (), ()) if not numeric and not window else _selection(at, kind)
     longest: Any = NEVER_TOO_OLD_S if latched else None
@@ -131,6 +133,7 @@ def _input(at: Section) -> InputSpec:
         default=at.scalar("default", str, "") if kind.form == "text" else "",
         ros_names=ros_names,
         transform=transform,
+        depth=depth,
     )
     at.finish()
     if spec.frame is not None and not kind.has_header:
@@ -182,13 +185,15 @@ def _selection(at: Section, kind: MessageType) -> tuple[tuple[str, ...], tuple[s
     return names, fields, ros_names
 
 
-def _image(at: Section) -> ImageSpec:
+def _image(at: Section, key: str) -> tuple[ImageSpec | None, DepthSpec | None]:
+    """Return the form of an image of colours, or of one of depth."""
     crop = at.items("crop", int, None, length=4)
     if crop is not None and (min(crop[:2]) < 0 or min(crop[2:]) < 1):
         raise at.fail("crop", f"is (top, left, height, width) in pixels of the incoming image, got {list(crop)}")
     spec = ImageSpec(at.scalar("height", int, minimum=1), at.scalar("width", int, minimum=1), crop)  # type: ignore[arg-type] # length checked
+    depth = parse_depth(at, spec, key)
     at.finish()
-    return spec
+    return (spec, None) if depth is None else (None, depth)
 
 
 def _points(at: Section, kind: MessageType) -> PointsSpec:
@@ -273,8 +278,8 @@ def _check_keys(contract: RobotContract, top: Section) -> None:
     by_key: dict[str, list[InputSpec]] = {}
     for index, spec in enumerate(contract.inputs):
         others = by_key.setdefault(spec.key, [])
-        form = spec.image or spec.points or spec.window
-        if others and (form or any(o.image or o.points or o.window for o in others)):
+        form = spec.image or spec.points or spec.window or spec.depth
+        if others and (form or any(o.image or o.points or o.window or o.depth for o in others)):
             raise top.fail(f"inputs[{index}].key", f"'{spec.key}' is used twice; only vectors are joined")
         repeated = {name for other in others for name in other.names} & set(spec.names)
         if repeated:

@@ -72,6 +72,25 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class DepthSpec:
+    """Form of a depth image: float32 [height * width, 1], row by row, m; NaN where nothing was measured.
+
+    Attributes:
+        height, width, crop: As of `ImageSpec`.
+        min: Nearest distance that counts as measured, m.
+        max: Farthest, m.
+        unit: Metres that one unit of an integer image stands for; images of floats are in metres (REP-118).
+    """
+
+    height: int
+    width: int
+    crop: tuple[int, int, int, int] | None
+    min: float
+    max: float
+    unit: float = 0.001
+
+
+@dataclass(frozen=True)
 class PointsSpec:
     """Form of a point cloud: float32 [count, len(fields)]; missing points are rows of NaN."""
 
@@ -130,6 +149,7 @@ class InputSpec:
         default: Of an instruction: what holds until the first one is received.
         ros_names: Of a JointState: what the messages call the joints; empty where they are called as in `names`.
         transform: Of a TFMessage: which.
+        depth: Form of a depth image, which then has no `image`.
     """
 
     key: str
@@ -152,6 +172,7 @@ class InputSpec:
     default: str = ""
     ros_names: tuple[str, ...] = ()
     transform: TransformSpec | None = None
+    depth: DepthSpec | None = None
 
     @property
     def is_static(self) -> bool:
@@ -168,6 +189,8 @@ class InputSpec:
         """Shape of this stream's part of the feature at one tick."""
         if self.image is not None:
             return (self.image.height, self.image.width, 3)
+        if self.depth is not None:
+            return (self.depth.height * self.depth.width, 1)
         if self.points is not None:
             return (self.points.count, len(self.points.fields))
         if self.window is not None:
@@ -429,6 +452,7 @@ class RobotContract:
                     _plain(s.window),
                     _plain(s.alignment),
                     *([] if s.transform is None else [s.transform.parent, s.transform.child]),
+                    *([] if s.depth is None else [_plain(s.depth)]),
                 ]
                 for s in self.inputs
             ],
@@ -453,6 +477,8 @@ def _plain(spec: object) -> object:
 def _input_feature(spec: InputSpec) -> FeatureSpec:
     if spec.image is not None:
         return FeatureSpec(spec.key, "image", spec.shape, "uint8", ("height", "width", "channels"))
+    if spec.depth is not None:  # points of one number: NaN is "none" for both, and no policy takes it for colours
+        return FeatureSpec(spec.key, "points", spec.shape, "float32", ("depth",))
     if spec.points is not None:
         return FeatureSpec(spec.key, "points", spec.shape, "float32", spec.points.fields)
     kind: Literal["window", "vector"] = "window" if spec.window is not None else "vector"
