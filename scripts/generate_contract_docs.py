@@ -190,6 +190,9 @@ MEANINGS = {
         "mapping where the robot calls them otherwise."
     ),
     "action.sinks[].units": "Of a Twist or TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1.",
+    "action.sinks[].open": "Of a gripper's action: its position, m or rad, where `action.gripper` is open.",
+    "action.sinks[].closed": "The same where it is closed. Without both ends the action's number is sent as it is.",
+    "action.sinks[].max_effort": "Of a gripper's action: N or Nm, 0 for the server's own.",
     "action.sinks[].linear_scale": "Of a unitless twist: m/s at 1.",
     "action.sinks[].angular_scale": "Of a unitless twist: rad/s at 1.",
     "action.limits.lower": "Lowest value of each number, in the action's units.",
@@ -405,7 +408,6 @@ def samples() -> list[dict[str, Any]]:
         "units": ["m/s", "m/s", "m/s", "1"],
         "gripper": {"name": "g", "open": 0.0, "closed": 1.0},
         "record": {"topic": "/e", "type": "vla_ros_msgs/msg/EndEffectorAction", "max_age_s": 1.0},
-        "unsent": ["g"],
         "sinks": [
             {
                 "topic": "/f",
@@ -415,6 +417,7 @@ def samples() -> list[dict[str, Any]]:
                 "angular_scale": 1.0,
             },
             {"topic": "/g", "type": "std_msgs/msg/Float64MultiArray", "names": ["x"]},
+            {"topic": "/n", "type": "control_msgs/action/GripperCommand", "names": ["g"], "open": 1.0, "closed": 0.0},
         ],
     }
     goal = {"camera": "observation.images.a"}

@@ -10,7 +10,11 @@ from vla_ros.contract.schema import GripperSpec, SinkSpec
 from vla_ros.contract.types import SINK_REPRESENTATIONS, AsSink, message_types
 
 _TWISTS = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/Twist")
-_NAMING = ("sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory")
+_NAMING = (
+    "sensor_msgs/msg/JointState",
+    "trajectory_msgs/msg/JointTrajectory",
+    "control_msgs/action/ParallelGripperCommand",
+)
 
 
 def parse_sinks(
@@ -60,6 +64,7 @@ def _sink(
     """Read one sink. Fields that mean nothing for its type are refused, not ignored."""
     type_name = at.scalar("type", str, choices=list(SINK_REPRESENTATIONS))
     kind = _kind(type_name)
+    gripper_fields = _gripper_fields(at) if "/action/" in type_name else {}
     chosen, ros_names = _names(at, type_name, kind, names) if kind.carries in ("any", "one") else ((), ())
     if representation not in kind.representations and (gripper is None or chosen != (gripper.name,)):
         fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
@@ -78,12 +83,24 @@ def _sink(
         linear_scale=at.scalar("linear_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
         angular_scale=at.scalar("angular_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
         ros_names=ros_names,
+        **gripper_fields,
     )
     for field in ("linear_scale", "angular_scale"):
         if units == "si" and field in at:
             raise at.fail(field, "has a meaning only for a Twist or TwistStamped with 'units: unitless'")
     at.finish()
     return spec
+
+
+def _gripper_fields(at: Section) -> dict[str, Any]:
+    """Read what only a gripper's action has."""
+    ends = {field: at.optional(field, float) for field in ("open", "closed")}
+    if None in ends.values() and set(ends.values()) != {None}:
+        missing = next(field for field, value in ends.items() if value is None)
+        raise at.fail(missing, "is required and missing; give both ends, or none to send the action's number as it is")
+    if ends["open"] is not None and ends["open"] == ends["closed"]:
+        raise at.fail("closed", f"must differ from open, both are {ends['open']:g}")
+    return {**ends, "max_effort": at.scalar("max_effort", float, 0.0, minimum=0.0)}
 
 
 def _names(

@@ -210,6 +210,9 @@ class SinkSpec:
         linear_scale: Of a unitless twist, m/s at 1.
         angular_scale: Of a unitless twist, rad/s at 1.
         ros_names: Of joints: what the messages call `names`; empty where they are called so.
+        open, closed: Of a gripper's action: its positions, m or rad, at the ends of the action's gripper; None takes
+            the action's number as it is.
+        max_effort: Of a gripper's action: N or Nm, 0 for the server's own.
     """
 
     topic: str
@@ -220,6 +223,14 @@ class SinkSpec:
     linear_scale: float = 1.0
     angular_scale: float = 1.0
     ros_names: tuple[str, ...] = ()
+    open: float | None = None
+    closed: float | None = None
+    max_effort: float = 0.0
+
+    @property
+    def is_action(self) -> bool:
+        """Whether it is an action server and not a topic."""
+        return "/action/" in self.type
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
     topics = [
         *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type), watched=True) for s in contract.inputs),
         *(RecordedTopic(r.topic, r.type, r.qos, has_header(r.type), watched=True) for r in action.records),
-        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type)) for s in action.sinks),
+        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type)) for s in action.sinks if not s.is_action),
         RecordedTopic("/clock", "rosgraph_msgs/msg/Clock", QosSpec("best_effort")),
         RecordedTopic(contract.instruction.topic, "std_msgs/msg/String", local, stamped=False, latched=True),
     ]
