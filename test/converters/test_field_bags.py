@@ -257,6 +257,19 @@ def test_an_end_that_is_left_out_because_its_numbers_are_wrong_is_said(tmp_path:
     assert "'a' is nan" in report.notes[0]
 
 
+def test_an_optional_stream_on_another_clock_or_of_another_type_is_taken_as_absent(
+    tmp_path: Path, converted: Converted
+) -> None:
+    behind = [(t, kind, ns + 900 * MS, m) for t, kind, ns, m in extra(40)]
+    other = [("/extra", "std_msgs/msg/String", START + MS, rig.made("std_msgs/msg/String", "hello"))]
+    for name, more in (("behind", behind), ("other", other)):
+        messages = sorted(rig.ticks() + more, key=lambda message: message[2])
+        report, dataset = converted(rig.record(tmp_path / name, messages), append=name == "other")
+        assert in_step(dataset) == list(range(40))
+        assert "observation.extra" not in dataset.features
+        assert any("taken as absent" in note for note in report.notes)
+
+
 @pytest.mark.parametrize(("method", "behind_ms"), [("hold", 0), ("hold", 4), ("interpolate", 0)])
 def test_joints_of_two_drivers_on_one_topic_are_all_converted(
     tmp_path: Path, counting_rig: RobotContract, method: str, behind_ms: int

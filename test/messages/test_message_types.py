@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vla_ros.data_types import ConfigError, ContractError
 from vla_ros.messages import decode_input, register_message
 from vla_ros.messages.message_types import serialize
 from vla_ros.messages.samples import make_example_action, make_example_message
+from vla_ros.registry import MESSAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "message_types.md").read_text(encoding="utf-8")
@@ -68,6 +70,7 @@ def test_loading_a_contract_imports_no_decoder_and_no_bag_reader() -> None:
 
 def test_a_type_of_another_package_is_an_input_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(types, "_types", dict(message_types()))
+    monkeypatch.setattr(MESSAGES, "_registered", dict(MESSAGES._registered))
     name = "acme_msgs/msg/Tactile"
     decode = AsInput("array", lambda spec, m, _: np.float32([m.cells[0]] * len(spec.names)), lambda *_: None)
     register_message(MessageType(name, "Pressure.", has_header=False, as_input=decode))
@@ -97,8 +100,65 @@ def test_a_type_of_another_package_is_an_input_like_any_other(monkeypatch: pytes
     )
     message = type("Message", (), {"cells": [2.5]})()
     np.testing.assert_array_equal(decode_input(contract.inputs[0], message), np.float32([2.5, 2.5]))
-    with pytest.raises(ConfigError, match=r"'acme_msgs/msg/Tactile' is registered already"):
+    with pytest.raises(ConfigError, match=r"'acme_msgs/msg/Tactile' cannot be .*test_message_types.* already"):
         register_message(MessageType(name, "Another.", as_input=decode))
+
+
+ROW = """
+from vla_ros.contract.types import AsInput, MessageType
+
+ROW = MessageType("acme_msgs/msg/Tactile", "Pressure.", as_input=AsInput("array", lambda *_: None, lambda *_: None))
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Install a package acme with an entry point, and let message types be looked for again."""
+    monkeypatch.setattr(types, "_types", dict(message_types()))
+
+    def make(entry_point: str) -> None:
+        about = tmp_path / "acme-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[vla_ros.messages]\n{entry_point}\n")
+        (tmp_path / "acme_rows.py").write_text(ROW)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        types._load.cache_clear()
+
+    yield make
+    sys.modules.pop("acme_rows", None)
+    types._load.cache_clear()
+
+
+def test_an_installed_package_adds_a_type_by_an_entry_point(install: Callable[[str], None]) -> None:
+    install("acme_msgs/msg/Tactile = acme_rows:ROW")
+    assert message_types()["acme_msgs/msg/Tactile"].meaning == "Pressure."
+    assert str(MESSAGES.entry("acme_msgs/msg/Tactile").owner) == "acme 1.0"
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "sentence"),
+    [
+        (
+            "acme_msgs/msg/Tactile = acme_gone:ROW",
+            "'acme_msgs/msg/Tactile' of acme 1.0 (acme_gone:ROW) cannot be imported",
+        ),
+        ("acme_msgs/msg/Touch = acme_rows:ROW", "(acme_rows:ROW) is a row of acme_msgs/msg/Tactile"),
+        ("acme_msgs/msg/Tactile = acme_rows:AsInput", "acme_rows:AsInput is no instance of"),
+    ],
+)
+def test_a_broken_package_is_named_and_the_other_types_stay(
+    install: Callable[[str], None], caplog: pytest.LogCaptureFixture, entry_point: str, sentence: str
+) -> None:
+    install(entry_point)
+    assert "sensor_msgs/msg/Image" in message_types()
+    assert sentence in caplog.text
+
+
+def test_a_type_that_another_package_claims_is_an_error_that_names_both(install: Callable[[str], None]) -> None:
+    install("sensor_msgs/msg/Image = acme_rows:ROW")
+    with pytest.raises(ConfigError, match=r"'sensor_msgs/msg/Image' is provided by vla_ros .* and by acme 1\.0"):
+        message_types()
 
 
 def test_an_unknown_type_names_the_nearest(make_contract: Any) -> None:

@@ -86,27 +86,27 @@ def test_clear_forgets() -> None:
 
 def test_readers_never_see_a_half_written_sample() -> None:
     buffer = SampleBuffer(50)
-    wrong = []
-    done = threading.Event()
+    buffer.push(0, 0)
+    seen = []
 
     def read() -> None:
-        while not done.is_set():
+        # as often as there is something written, not until it ends: on one core, a reader that never stops would keep
+        # the writer from its turn
+        for _ in range(20_000):
             sample = buffer.before(10**9)
-            if sample is not None and sample.payload != sample.stamp_ns:
-                wrong.append(sample)
+            seen.append(sample is not None and sample.payload == sample.stamp_ns)
 
-    reader = threading.Thread(target=read, daemon=True)
+    reader = threading.Thread(target=read)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # s: many changes of thread in few pushes, however busy the processor is
+    sys.setswitchinterval(1e-4)  # s
     try:
         reader.start()
-        for stamp in range(2_000):
+        for stamp in range(1, 20_000):
             buffer.push(stamp, stamp)
-    finally:
-        done.set()
         reader.join()
+    finally:
         sys.setswitchinterval(interval)
-    assert not wrong
+    assert all(seen)
 
 
 SECOND = 10**9

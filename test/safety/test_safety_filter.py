@@ -57,7 +57,7 @@ def test_every_command_is_within_every_bound(sequence: list[tuple[NDArray[np.flo
         assert (position + out[:3] >= BOX_LOW - 1e-9).all()
         assert (position + out[:3] <= BOX_HIGH + 1e-9).all()
         # Acceleration: what is not braking changes by at most 1 m/s² over the 0.05 s
-        braking = (velocity * previous >= 0) & (np.abs(velocity) <= np.abs(previous) + 1e-9)
+        braking = (velocity * np.sign(previous) >= -1e-12) & (np.abs(velocity) <= np.abs(previous) + 1e-9)
         assert np.linalg.norm(np.where(braking, 0.0, velocity - previous)) <= 0.05 + 1e-6
         previous = velocity
 

@@ -23,14 +23,12 @@ class BagMetadata:
         by_message: Whether every message is compressed by itself.
         total: Messages of all topics.
         topics: Topic → messages.
-        by_file: File → messages.
     """
 
     files: tuple[str, ...] = ()
     by_message: bool = False
     total: int | None = None
     topics: dict[str, int] = field(default_factory=dict)
-    by_file: dict[str, int] = field(default_factory=dict)
 
 
 def read_metadata(folder: Path) -> BagMetadata | None:
@@ -80,8 +78,7 @@ def _parsed(info: dict[str, Any]) -> BagMetadata:
     for entry in info["topics_with_message_count"] or ():
         name = str(entry["topic_metadata"]["name"])
         topics[name] = topics.get(name, 0) + _count(entry["message_count"])
-    by_file = {_name(entry["path"]): _count(entry["message_count"]) for entry in info.get("files") or ()}
-    return BagMetadata(files, mode == "message", _count(info["message_count"]), topics, by_file)
+    return BagMetadata(files, mode == "message", _count(info["message_count"]), topics)
 
 
 def _name(entry: object) -> str:

@@ -1,6 +1,7 @@
 """``vla_ros convert``: bags become a LeRobotDataset v3."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from vla_ros.cli.console import print_path, say
 
 if TYPE_CHECKING:
     from vla_ros.cli.arguments import Subparsers
+    from vla_ros.contract import RobotContract
+    from vla_ros.converters import ConversionReport
 
 
 def add_parser(commands: "Subparsers") -> None:
@@ -46,12 +49,29 @@ def add_parser(commands: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert and print where the dataset is."""
     from vla_ros.contract import load_contract
-    from vla_ros.converters import convert_bags, own_contract
+    from vla_ros.converters import own_contract
     from vla_ros.converters.convert import PICTURE_PATH
 
     output, bags = Path(arguments.output), find_bags(Path(arguments.bags))
     contract = own_contract(bags) if arguments.contract is None else load_contract(Path(arguments.contract))
-    report = convert_bags(
+    try:
+        report = _convert(arguments, bags, contract, output)
+    except KeyboardInterrupt:
+        for folder in output.parent.glob(f".{output.name}.partial-*"):
+            print(f"what was finished stays in {folder}; the same command goes on with it", file=sys.stderr)
+        raise
+    say(str(report))
+    print_path("report", output / PICTURE_PATH)
+    print_path("dataset", output)
+    return 0
+
+
+def _convert(
+    arguments: argparse.Namespace, bags: list[Path], contract: "RobotContract", output: Path
+) -> "ConversionReport":
+    from vla_ros.converters import convert_bags
+
+    return convert_bags(
         bags,
         contract,
         output,
@@ -65,10 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
         picture=True,
         report_folder=None if arguments.report is None else Path(arguments.report),
     )
-    say(str(report))
-    print_path("report", output / PICTURE_PATH)
-    print_path("dataset", output)
-    return 0
 
 
 def _instructions(given: list[str]) -> dict[str, str]:

@@ -20,7 +20,10 @@ def add_parser(commands: "Subparsers") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List; return 1 where something does not import."""
+    from vla_ros.contract.types import message_types
     from vla_ros.registry import KINDS, broken_packages, registry_of
+
+    message_types()  # makes those of this package known
 
     kinds = [registry_of(arguments.kind)] if arguments.kind else list(KINDS.values())
     problems = list(broken_packages())

@@ -1,9 +1,11 @@
 """What each ROS message type can be in a contract: one row per type, found by name. No ROS and no decoder here.
 
 The rows of this package stand in ``vla_ros/messages/types``, one module per ROS package. A contract cannot
-import them: they are loaded when the first one is asked for. Another package adds its own with `register_message`.
+import them: they are loaded when the first one is asked for. Another package adds its own by an entry point of
+``vla_ros.messages`` that has the type's name, or in the process with `register_message`.
 """
 
+import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from importlib import import_module
 from typing import Any, Generic, Literal, TypeVar
 
 from vla_ros.data_types import ConfigError
+from vla_ros.registry import MESSAGES, Entry
 
 Form = Literal["image", "points", "window", "joints", "fields", "array", "text", "transform"]
 
@@ -127,16 +130,17 @@ class MessageType:
 
 
 _types: dict[str, MessageType] = {}
+_LOG = logging.getLogger(__name__)
 
 
 def register_message(row: MessageType) -> None:
     """Make a message type known to contracts, nodes and converters.
 
     Raises:
-        ConfigError: Another row has its name.
+        ConfigError: Another row has its name; names both owners.
     """
-    if _types.setdefault(row.name, row) is not row:
-        raise ConfigError(f"message type '{row.name}' is registered already; a type has one row.")
+    MESSAGES.register(row.name, row, _module_of(row))
+    _types[row.name] = row
 
 
 def message_types() -> Mapping[str, MessageType]:
@@ -156,6 +160,30 @@ def _load() -> None:
     for module in pkgutil.iter_modules(import_module(ROWS).__path__):
         for row in import_module(f"{ROWS}.{module.name}").ROWS:
             register_message(row)
+    for name in MESSAGES:
+        entry = MESSAGES.entry(name)  # a type that two packages claim is an error for everybody
+        if name not in _types:
+            _adopt(entry)
+
+
+def _adopt(entry: Entry) -> None:
+    """Take up a row of another package; one that is broken is logged, and its type stays unknown."""
+    try:
+        row: MessageType = MESSAGES.load(entry)
+    except ConfigError as reason:
+        _LOG.warning("%s", reason)
+        return
+    if row.name == entry.name:
+        _types[row.name] = row
+    else:
+        _LOG.warning("message type '%s' of %s (%s) is a row of %s", entry.name, entry.owner, entry.place, row.name)
+
+
+def _module_of(row: MessageType) -> str:
+    """Return the module that wrote a row, by one of its functions."""
+    functions = [part.decode for part in (row.as_input, row.as_record) if part is not None]
+    functions += [row.as_sink.encode] if row.as_sink is not None else []
+    return functions[0].__module__ if functions else __name__
 
 
 Value = TypeVar("Value")

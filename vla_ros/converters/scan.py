@@ -146,6 +146,9 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, rec
         for message in opened.messages(reader.wanted, "file"):
             reader.take(message)
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
+        if episode.get("lost_messages"):
+            lost = str(episode["lost_messages"])[:20]
+            scan.notes.append(f"{bag}: its recorder lost {lost} messages, its disk was too slow")
     reader.finish()
     scan.sources = [source for source in sources if source.topic in scan.times]
     return scan
@@ -159,8 +162,37 @@ def decide_segments(scan: BagScan, contract: RobotContract, clock: ClockMode) ->
     """
     bag = scan.bag
     _check_messages(bag, sources_of(contract), scan.times, clock)
+    _leave_out_optional(scan, contract, clock)
     scan.segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
     scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in scan.segments if part.begins]
+
+
+def _leave_out_optional(scan: BagScan, contract: RobotContract, clock: ClockMode) -> None:
+    """Drop optional topics that are of another type, or on a clock that does not fit the required ones."""
+    limit_ns, place = clock_limit_ns(contract), str(scan.bag)
+    needed = {source.topic for source in sources_of(contract) if source.required}
+    for source in sources_of(contract):
+        if not source.required and scan.topics.get(source.topic, source.type) != source.type:
+            scan.notes.append(
+                f"{place}: {source.topic} holds {scan.topics[source.topic]}, the contract's '{source.key}' expects "
+                f"{source.type}; it is taken as absent"
+            )
+
+    def misfit(topics: list[TopicTimes]) -> str:
+        try:
+            decide_clock(topics, clock, limit_ns, place)
+        except DatasetError as reason:
+            return str(reason)
+        return ""
+
+    required = [times for topic, times in scan.times.items() if topic in needed]
+    if misfit(required):
+        return  # said by who decides
+    for topic in [topic for topic in scan.times if topic not in needed]:
+        if reason := misfit([*required, scan.times[topic]]):
+            scan.notes.append(f"{topic} is optional and taken as absent: {reason}")
+            del scan.times[topic]
+    scan.sources = [source for source in scan.sources if source.topic in scan.times]
 
 
 class _Reader:
@@ -172,7 +204,7 @@ class _Reader:
         self._by_header = {source.topic for source in sources if source.by_header}
         self._lanes: dict[tuple[str, tuple[str, ...]], int] = {}
         self._rows: dict[str, list[tuple[int, int, int, int]]] = {
-            source.topic: [] for source in sources if source.topic in scan.topics
+            source.topic: [] for source in sources if scan.topics.get(source.topic) == source.type
         }
         self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -258,7 +290,7 @@ def _check_topics(bag: Path, sources: list[Source], topics: Mapping[str, str]) -
                 f"it holds {', '.join(sorted(topics))[:500] or 'no message'}."
                 f"{nearest_name(source.topic, topics)}"
             )
-        if topics.get(source.topic, source.type) != source.type:
+        if source.required and topics.get(source.topic, source.type) != source.type:
             raise DatasetError(
                 f"{bag}: {source.topic} holds {topics[source.topic]}, "
                 f"the contract's '{source.key}' expects {source.type}."

@@ -94,8 +94,18 @@ class DatasetWriter:
                 self._note_earlier(prefix, folder)
             else:
                 folder = Path(mkdtemp(prefix=prefix, dir=self.root.parent))
-            self._journal = Journal(folder)
-            self._journal.clear_outputs()
+            self._journal = self._opened_journal(folder)
+
+    def _opened_journal(self, folder: Path) -> Journal:
+        existed = folder.exists() and any(folder.iterdir())
+        try:
+            journal = Journal(folder)
+            journal.clear_outputs()
+        except OSError:  # the disk may be full
+            if not existed:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return journal
 
     @property
     def _image_keys(self) -> tuple[str, ...]:

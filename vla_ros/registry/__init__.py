@@ -22,7 +22,6 @@ from vla_ros.registry.kinds import (
     PROJECTORS,
     SENSORS,
     SIMULATORS,
-    SINKS,
     TEXT_MODELS,
     registry_of,
 )
@@ -58,7 +57,6 @@ __all__ = [
     "PROJECTORS",
     "SENSORS",
     "SIMULATORS",
-    "SINKS",
     "TEXT_MODELS",
     "BrokenPartError",
     "EncoderName",

@@ -71,10 +71,10 @@ OBJECTIVES: Registry[Any] = Registry(
     "objective",
     "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1.",
     {
-        "cross_entropy": "vla_ros.objectives:cross_entropy",
-        "l1": "vla_ros.objectives:l1",
-        "mse": "vla_ros.objectives:mse",
         "smooth_l1": "vla_ros.objectives:smooth_l1",
+        "mse": "vla_ros.objectives:mse",
+        "l1": "vla_ros.objectives:l1",
+        "cross_entropy": "vla_ros.objectives:cross_entropy",
     },
 )
 TEXT_MODELS: Registry[Any] = Registry(
@@ -83,9 +83,9 @@ TEXT_MODELS: Registry[Any] = Registry(
     "A subclass of vla_ros.processors.TextModel.",
     {
         "characters": "vla_ros.processors.text_models:Characters",
-        "encoder": "vla_ros.processors.text_models:Encoder",
-        "sentence_embedding": "vla_ros.processors.text_models:SentenceEmbedding",
         "tokenizer": "vla_ros.processors.text_models:Tokenizer",
+        "sentence_embedding": "vla_ros.processors.text_models:SentenceEmbedding",
+        "encoder": "vla_ros.processors.text_models:Encoder",
     },
     base="vla_ros.processors.text_models:TextModel",
 )
@@ -96,7 +96,7 @@ BACKENDS: Registry[Any] = Registry(
     "backends",
     "inference backend",
     "A function of vla_ros.runtime.LoadRequest → vla_ros.runtime.LoadedPolicy.",
-    {"process": "vla_ros.runtime.loading:load_in_process", "thread": "vla_ros.runtime.loading:load_here"},
+    {"thread": "vla_ros.runtime.loading:load_here", "process": "vla_ros.runtime.loading:load_in_process"},
 )
 SIMULATORS: Registry[Any] = Registry(
     "simulators",
@@ -105,9 +105,13 @@ SIMULATORS: Registry[Any] = Registry(
     {"metaworld": "vla_ros.sim.metaworld:make_robot"},
 )
 MESSAGES: Registry[Any] = Registry(
-    "messages", "message type", "A row that says how a message type is decoded and encoded.", is_value=True
+    "messages",
+    "message type",
+    "A vla_ros.contract.types.MessageType under its own name: what it can be as an input, a record and a sink.",
+    base="vla_ros.contract.types:MessageType",
+    is_value=True,
 )
-SINKS: Registry[Any] = Registry("sinks", "sink type", "A row that says how a command becomes a message.", is_value=True)
+"""Those of this package are found in `vla_ros.messages.types` when a contract first asks for one."""
 
 KINDS: dict[str, Registry[Any]] = {
     registry.kind: registry
@@ -125,7 +129,6 @@ KINDS: dict[str, Registry[Any]] = {
         BACKENDS,
         SIMULATORS,
         MESSAGES,
-        SINKS,
     )
 }
 """Kind → its registry."""

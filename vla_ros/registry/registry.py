@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -38,18 +39,21 @@ class Entry:
         name: The name.
         target: The thing, or where it is: ``module:attribute``.
         owner: The package that provides it.
+        module: Where a value was written, which does not say so itself.
     """
 
     name: str
     target: Any
     owner: Owner
+    module: str = ""
 
     @property
     def place(self) -> str:
         """Where the thing is: ``module:attribute``."""
         if isinstance(self.target, str):
             return plain(self.target)
-        return f"{_module_of(self.target)}:{getattr(self.target, '__qualname__', type(self.target).__qualname__)}"
+        name = getattr(self.target, "__qualname__", type(self.target).__qualname__)
+        return f"{self.module or _module_of(self.target)}:{name}"
 
     def load(self) -> Any:
         """Return the thing, imported.
@@ -59,7 +63,7 @@ class Entry:
         """
         if not isinstance(self.target, str):
             return self.target
-        module, _, attributes = self.target.partition(":")
+        module, _, attributes = self.target.partition("[")[0].partition(":")  # without extras
         thing = import_module(module.strip())
         for attribute in attributes.strip().split("."):
             thing = getattr(thing, attribute)
@@ -75,7 +79,7 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         what: One sentence: what a thing of this kind is, and how it is called.
         built_in: Name → ``module:attribute``.
         base: ``module:Class`` that a thing must be a subclass of; None asks that it can be called.
-        is_value: Things are values, which need be neither classes nor callable.
+        is_value: Things are values: instances of the base.
 
     Attributes:
         stand_ins: The same names, for tests that put something else in the place of a thing.
@@ -100,8 +104,9 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         self.stand_ins: StandIns[Thing] = StandIns(self, self._replaced)
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, sorted. Imports nothing."""
-        return tuple(sorted(self._candidates()))
+        """Return all names: those of this package in the order of their table, then others, sorted. Imports nothing."""
+        own = tuple(self._built_in)
+        return (*own, *sorted(self._candidates().keys() - own))
 
     def entry(self, name: str) -> Entry:
         """Return what a name stands for, without importing it.
@@ -132,7 +137,7 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         """
         try:
             thing = entry.load()
-        except Exception as reason:
+        except (Exception, SystemExit) as reason:
             raise BrokenPartError(
                 f"{self.noun} '{plain(entry.name)}' of {entry.owner} ({entry.place}) cannot be imported: "
                 f"{first_line(reason)}."
@@ -146,7 +151,16 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         return self._replaced[name] if name in self._replaced else self.load(self.entry(name))
 
     def __setitem__(self, name: str, thing: "Thing | str") -> None:
+        """Register a thing, or ``module:attribute`` of one, in this process; raises as `register`."""
+        self.register(name, thing)
+
+    def register(self, name: str, thing: "Thing | str", module: str = "") -> None:
         """Register a thing, or ``module:attribute`` of one, in this process.
+
+        Args:
+            name: Its name.
+            thing: The thing, or its place.
+            module: Whose it is; empty takes the module that the thing says it is of.
 
         Raises:
             TakenNameError: The name stands for something else already; names both owners.
@@ -154,9 +168,11 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         """
         if not isinstance(name, str) or not name:
             raise BrokenPartError(f"the name of {self.noun} {name!r} must be a text of at least one character.")
-        module = thing.partition(":")[0] if isinstance(thing, str) else _module_of(thing)
-        new = Entry(name, thing, owner_of_module(module))
+        module = module or (thing.partition(":")[0] if isinstance(thing, str) else _module_of(thing))
+        new = Entry(name, thing, owner_of_module(module), module)
         for old in self._candidates().get(name, []):
+            if self._is_redefined(old, new):
+                break
             if _is_same(old, new):
                 return
             raise TakenNameError(
@@ -182,7 +198,7 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         return name in self._candidates()
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, sorted. Imports nothing."""
+        """Iterate over the names, in the order of `names`. Imports nothing."""
         return iter(self.names())
 
     def __len__(self) -> int:
@@ -197,9 +213,14 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
                 candidates[name].append(entry)
         return candidates
 
+    def _is_redefined(self, old: Entry, new: Entry) -> bool:
+        """Whether a class or function of one name is defined again, as in a notebook: the newer one counts."""
+        is_named = not self._is_value and "<" not in getattr(new.target, "__qualname__", "<")
+        return is_named and self._registered.get(old.name) is old and old.place == new.place
+
     def _unknown(self, name: object) -> str:
-        entries = [(name, entries[0].owner) for name, entries in sorted(self._candidates().items())]
-        shown = [name if owner == OWN else f"{name} (of {owner})" for name, owner in entries]
+        owners = {name: entries[0].owner for name, entries in self._candidates().items()}
+        shown = [name if owners[name] == OWN else f"{name} (of {owners[name]})" for name in self.names()]
         known = listed(shown, _MOST_NAMES) if shown else f"those that are installed: there is no {self.noun} here"
         problems = "".join(f" {problem}" for problem in installed().problems[:3])
         text = plain(name)
@@ -208,9 +229,11 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
     def _check(self, entry: Entry, thing: Any) -> None:
         if self._base is not None:
             base = Entry("", self._base, OWN).load()
-            is_right, wanted = isinstance(thing, type) and issubclass(thing, base), f"is no subclass of {self._base}"
+            is_subclass = isinstance(thing, type) and issubclass(thing, base)
+            is_right = isinstance(thing, base) if self._is_value else is_subclass
+            wanted = f"is no {'instance' if self._is_value else 'subclass'} of {self._base}"
         else:
-            is_right, wanted = self._is_value or callable(thing), "cannot be called"
+            is_right, wanted = callable(thing), "cannot be called"
         if not is_right:
             raise BrokenPartError(
                 f"{self.noun} '{plain(entry.name)}' of {entry.owner}: {entry.place} {wanted}; expected: {self.what}"
@@ -218,11 +241,13 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
 
 
 def _module_of(thing: Any) -> str:
+    while isinstance(thing, partial):
+        thing = thing.func
     return str(getattr(thing, "__module__", None) or type(thing).__module__)
 
 
 def _is_same(old: Entry, new: Entry) -> bool:
-    if old.target is new.target or old.place == new.place:
+    if old.target is new.target or old.target == new.place:
         return True
     try:
         return bool(old.load() is new.load())

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.float64]
 
+_STILL = 1e-12  # m/s, rad/s
+
 _SLACK = 1.0 + 1e-9
 """Scaling to a length leaves a vector longer by rounding; without slack that would count as an intervention."""
 
@@ -62,7 +64,9 @@ def limit_each_change(velocity: Vector, previous: Vector, maximum: Vector) -> Ve
 
 
 def _braking(velocity: Vector, previous: Vector) -> NDArray[np.bool_]:
-    braking: NDArray[np.bool_] = (velocity * previous >= 0.0) & (np.abs(velocity) <= np.abs(previous))
+    # a velocity this small is standing still: whether its product with another one underflows must decide nothing
+    onwards = velocity * np.sign(previous) >= -_STILL
+    braking: NDArray[np.bool_] = onwards & (np.abs(velocity) <= np.abs(previous))
     return braking
 
 
