@@ -61,6 +61,7 @@ def _record(name: str, kind: AsRecord) -> str:
 
 def _sink(name: str, kind: AsSink) -> str:
     sent = "once per prediction, every step" if kind.whole_chunk else "at `control_rate_hz`"
+    sent = "when it changes, as a goal" if "/action/" in name else sent
     telemetry = ", in a dry run too" if kind.is_telemetry else ""
     return f"| `{name}` | {', '.join(kind.representations)} | {CARRIES[kind.carries]} | {sent}{telemetry} |"
 

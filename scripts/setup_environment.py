@@ -106,12 +106,20 @@ def rewrite_cmake_paths() -> None:
             file.write_text(changed, encoding="utf-8")
 
 
+def interface_folders() -> list[str]:
+    """Return vla_ros_msgs, and the packages below interfaces/ that no sourced ROS has."""
+    sourced = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    others = sorted(path.parent for path in (ROOT / "interfaces").glob("*/package.xml"))
+    own = [folder for folder in others if not any((share / folder.name / "package.xml").is_file() for share in sourced)]
+    return ["vla_ros_msgs", *(str(folder.relative_to(ROOT)) for folder in own)]
+
+
 def generate_interfaces() -> None:
-    """Build vla_ros_msgs with colcon into .venv itself, where it imports with nothing sourced."""
+    """Build the interfaces with colcon into .venv itself, where they import with nothing sourced."""
     rewrite_cmake_paths()
     command = [
         str(VENV / "bin" / "colcon"), "--log-base", str(BUILD / "log"), "build",
-        "--base-paths", "vla_ros_msgs", "--merge-install", "--install-base", str(VENV),
+        "--base-paths", *interface_folders(), "--merge-install", "--install-base", str(VENV),
         "--build-base", str(BUILD / "colcon"),
         "--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}",
     ]  # fmt: skip
@@ -137,7 +145,7 @@ def main() -> None:
     steps = (
         ("environment", create_environment, pins),
         ("packages", install_packages, pins),
-        ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "requirements.txt")),
+        ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "interfaces", ROOT / "requirements.txt")),
         ("project", install_project, package),
     )
     for name, step, inputs in steps:

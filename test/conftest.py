@@ -20,6 +20,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "sensor_msgs/msg/LaserScan": {"key": "observation.points.scan", "points": {"count": 30}},
     "sensor_msgs/msg/Range": {},
     "geometry_msgs/msg/PoseStamped": {"frame": "base_link"},
+    "tf2_msgs/msg/TFMessage": {"transform": {"parent": "base_link", "child": "tool0"}},
     "geometry_msgs/msg/Twist": {"alignment": {"timeline": "receive"}},
     "geometry_msgs/msg/Vector3Stamped": {},
     "geometry_msgs/msg/PointStamped": {},

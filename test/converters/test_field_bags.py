@@ -297,3 +297,39 @@ def test_joints_of_two_drivers_on_one_topic_are_all_converted(
     assert len(ticks) >= 59
     state = dataset.episode(0).values["observation.state"]
     np.testing.assert_array_equal(state[:, 1], -state[:, 0])
+
+
+@pytest.mark.parametrize("method", ["hold", "interpolate"])
+def test_transforms_of_several_publishers_are_converted_with_those_that_never_change(
+    tmp_path: Path, counting_rig: RobotContract, method: str
+) -> None:
+    tf = "tf2_msgs/msg/TFMessage"
+    text = Path(counting_rig.source).read_text(encoding="utf-8")
+    tool = (
+        "  - {key: observation.tool, topic: /tf, type: tf2_msgs/msg/TFMessage, max_age_s: 0.3, "
+        f"transform: {{parent: base, child: tool}}, alignment: {{method: {method}}}}}\naction:\n"
+    )
+    Path(counting_rig.source).write_text(text.replace("action:\n", tool), encoding="utf-8")
+
+    def transform(stamp_ns: int, parent: str, child: str, x: float) -> Any:
+        value = rig.made(
+            "geometry_msgs/msg/Transform",
+            rig.made("geometry_msgs/msg/Vector3", x, 0.0, 0.0),
+            rig.made("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.0, 1.0),
+        )
+        header = rig.made("std_msgs/msg/Header", rig.header(stamp_ns).stamp, parent)
+        return rig.made(tf, [rig.made("geometry_msgs/msg/TransformStamped", header, child, value)])
+
+    messages = [("/tf_static", tf, START, transform(START, "flange", "tool", 1000.0))]
+    for k in range(60):
+        stamp_ns = START + k * 50 * MS
+        messages += rig.tick(k, stamp_ns, stamp_ns)
+        messages.append(("/tf", tf, stamp_ns + MS, transform(stamp_ns, "base", "link", float(k))))
+        # a second publisher, whose stamps are behind the first one's and whose messages come after them
+        messages.append(("/tf", tf, stamp_ns + 9 * MS, transform(stamp_ns - 10 * MS, "link", "flange", 0.0)))
+    bag = rig.record(tmp_path / "bag", messages)
+    convert_bags([bag], load_contract(counting_rig.source), tmp_path / "dataset", image_storage="png", progress=False)
+    dataset = EpisodeDataset(tmp_path / "dataset")
+    ticks = in_step(dataset)
+    assert len(ticks) >= 58
+    np.testing.assert_allclose(dataset.episode(0).values["observation.tool"][:, 0], np.array(ticks) + 1000.0)

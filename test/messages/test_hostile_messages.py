@@ -56,6 +56,7 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "geometry_msgs/msg/PoseStamped": POSE_ACTION,
     "sensor_msgs/msg/JointState": JOINT_ACTION,
     ARRAY: JOINT_ACTION,
+    "trajectory_msgs/msg/JointTrajectory": JOINT_ACTION,
     "geometry_msgs/msg/Twist": TWIST_ACTION,
     "geometry_msgs/msg/PoseWithCovarianceStamped": POSE_ACTION,
     "nav_msgs/msg/Odometry": TWIST_ACTION,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vla_ros.contract import RobotContract, parse_contract
+from vla_ros.data_types import DecodeError
 from vla_ros.messages.message_types import deserialize, serialize
 from vla_ros.messages.samples import header, make_example_action, new
 from vla_ros.streams import ActionStream
@@ -100,3 +101,19 @@ def test_stamped_motions_with_a_gripper_beside_them_are_recorded(type_name: str,
     assert value[0] == where.x
     assert value[1] == (body.angular.z if representation == "planar_twist" else where.y)
     assert value[-1] == messages[1].position[list(messages[1].name).index("finger")]
+
+
+def test_a_trajectory_of_one_waypoint_is_a_command_and_a_plan_of_several_is_refused() -> None:
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    names = {"forward": "j1", "turn": "j2", "grip": "j3"}
+    record = {"topic": "/leader", "type": kind, "max_age_s": 0.2, "names": names}
+    contract = contract_of(record, "joint_position")
+    stream = ActionStream(contract, deserialize)
+    message = make_example_action(contract.action, 980 * MS)
+    stream.push(serialize(message, kind), 980 * MS)
+    np.testing.assert_array_equal(stream.value_at(TICK), message.points[0].positions)
+    message = make_example_action(contract.action, 990 * MS)
+    message.points.append(message.points[0])
+    stream.push(serialize(message, kind), 990 * MS)
+    with pytest.raises(DecodeError, match=r"/leader \(action\): a recorded action is one waypoint a message, got 2"):
+        stream.value_at(TICK)

@@ -14,6 +14,7 @@ from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
     AlignmentSpec,
+    DepthSpec,
     FeatureSpec,
     GripperSpec,
     ImageSpec,
@@ -25,6 +26,7 @@ from vla_ros.contract.schema import (
     RecordSpec,
     RobotContract,
     SinkSpec,
+    TransformSpec,
     WindowSpec,
 )
 from vla_ros.contract.self_contained import contract_text
@@ -38,6 +40,7 @@ __all__ = [
     "ROTATION_WIDTH",
     "ActionSpec",
     "AlignmentSpec",
+    "DepthSpec",
     "FeatureSpec",
     "GripperSpec",
     "ImageSpec",
@@ -53,6 +56,7 @@ __all__ = [
     "RobotContract",
     "Section",
     "SinkSpec",
+    "TransformSpec",
     "WindowSpec",
     "contract_differences",
     "contract_text",

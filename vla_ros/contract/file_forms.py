@@ -9,6 +9,9 @@ from vla_ros.contract.schema import (
     LATCHED_QOS,
     REACTION,
     TRANSPORT,
+    DepthRange,
+    DepthSpec,
+    ImageSpec,
     InputSpec,
     OnNewGoal,
     QosSpec,
@@ -20,11 +23,26 @@ from vla_ros.schema import About, file_form_of
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
+@file_form_of(ImageSpec)
+@dataclass(frozen=True)
+class ImageFile(ImageSpec):
+    """The section ``image`` of an input: of colours, or of distances."""
+
+    depth: Annotated[
+        DepthRange | None,
+        About(
+            "Given, the image is one of distances, 16UC1, 32FC1 or compressedDepth: the policy gets metres, NaN where "
+            "nothing was measured. Resizing takes the nearest pixel. The key ends in `_depth`."
+        ),
+    ] = None
+
+
 @file_form_of(InputSpec)
 @dataclass(frozen=True)
 class InputFile(InputSpec):
     """One entry of ``inputs``."""
 
+    image: Annotated[ImageFile | None, About("Of an image, and only there.", default="required")] = None
     joints: Annotated[
         tuple[str, ...],
         About(
@@ -109,4 +127,14 @@ class ContractFile(RobotContract):
 
 def as_input(spec: InputFile, **changes: Any) -> InputSpec:
     """Return the input that an entry of the file describes."""
+    if spec.image is not None:
+        changes = {**changes, **_image_forms(spec.image)}
     return InputSpec(**{name: changes.get(name, getattr(spec, name)) for name in InputSpec.__dataclass_fields__})
+
+
+def _image_forms(spec: ImageFile) -> dict[str, ImageSpec | None]:
+    """Return the form of an image of colours, or of one of depth."""
+    form, depth = (spec.height, spec.width, spec.crop), spec.depth
+    if depth is None:
+        return {"image": ImageSpec(*form), "depth": None}
+    return {"image": None, "depth": DepthSpec(*form, min=depth.min, max=depth.max, unit=depth.unit)}

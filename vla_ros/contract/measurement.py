@@ -203,7 +203,7 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
 
 
 def _form(spec: InputSpec) -> bool:
-    return bool(spec.image or spec.points or spec.window)
+    return bool(spec.image or spec.points or spec.window or spec.depth)
 
 
 def _not_it(contract: RobotContract, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:
@@ -213,7 +213,12 @@ def _not_it(contract: RobotContract, spec: InputSpec, number: int, wanted: str, 
         return f"is a joint's {spec.fields[0]} and not its position" if other else ""
     if spec.frame is not None and spec.frame != contract.base_frame:
         return f"is measured in the frame '{spec.frame}' and not in base_frame '{contract.base_frame}'"
-    if wanted and spec.type != _JOINT_STATE and spec.fields and wanted not in spec.fields[number]:
+    field = (
+        spec.fields[number].replace("translation", "position").replace("rotation", "orientation") if spec.fields else ""
+    )
+    if spec.transform is not None and spec.transform.parent != contract.base_frame:
+        return f"is measured in the frame '{spec.transform.parent}' and not in base_frame '{contract.base_frame}'"
+    if wanted and spec.type != _JOINT_STATE and spec.fields and wanted not in field:
         return f"is the field {spec.fields[number]} and not {wanted}"
     return ""
 

@@ -1,5 +1,6 @@
 """One entry of ``inputs``, and the short sections ``instruction`` and ``goal`` that stand for latched ones."""
 
+from vla_ros.contract.check_form import NUMERIC, check_form
 from vla_ros.contract.file_forms import GoalFile, InputFile, InstructionFile, as_input
 from vla_ros.contract.parse_joint_names import parse_joint_names
 from vla_ros.contract.schema import (
@@ -8,6 +9,7 @@ from vla_ros.contract.schema import (
     LATCHED_QOS,
     NEVER_TOO_OLD_S,
     SENSOR_QOS,
+    Alignment,
     AlignmentSpec,
     InputSpec,
 )
@@ -16,7 +18,6 @@ from vla_ros.schema import ABSENT, REQUIRED, Context, Narrow, Section, given, re
 
 TEXT_TYPE = "std_msgs/msg/String"
 _LATCH = AlignmentSpec("latch", "receive")
-_NUMERIC = ("window", "joints", "fields", "array")
 
 
 def parse_input(at: Section) -> InputSpec:
@@ -31,11 +32,12 @@ def parse_input(at: Section) -> InputSpec:
     latched = at.section("alignment", {}).scalar("method", str, "hold") == "latch"
     if kind.form == "text" and not latched:
         raise at.fail("alignment.method", "of an instruction must be 'latch': it holds until there is another")
-    if latched and kind.form in ("points", "window"):
+    if latched and kind.form in ("points", "window", "transform"):
         raise at.fail("alignment.method", f"'latch' is for goals: text, images and vectors, not for {type_name}")
     spec = read_dataclass(at, InputFile, {**_of_form(at, kind, latched), **_of_stream(kind, latched)})
-    check_alignment(at, spec.alignment, numeric=kind.form in _NUMERIC, has_header=kind.has_header)
-    _check_form(at, spec)
+    is_stamped = kind.has_header or kind.form == "transform"  # which has no header, but stamps inside
+    check_alignment(at, spec.alignment, numeric=kind.form in NUMERIC, has_header=is_stamped)
+    check_form(at, spec)
     if spec.frame is not None and not kind.has_header:
         raise at.fail("frame", f"{type_name} carries no header and so no frame; leave it out")
     if not spec.begins_episode and spec.on_new_goal == "zero" and "on_new_goal" in at:
@@ -102,7 +104,7 @@ def _of_stream(kind: MessageType, latched: bool) -> Context:
     """Return what being latched says about an input's fields."""
     common = {
         "qos": Narrow(default=LATCHED_QOS if latched else SENSOR_QOS),
-        "alignment": Narrow(default=AlignmentSpec(timeline="receive" if latched else "header")),
+        "alignment": Narrow(default=_LATCH if latched else AlignmentSpec(_usual_method(kind))),
     }
     if not latched:
         return {**common, "begins_episode": ABSENT, "on_new_goal": ABSENT, "camera": ABSENT, "default": ABSENT}
@@ -117,9 +119,13 @@ def _of_stream(kind: MessageType, latched: bool) -> Context:
     }
 
 
+def _usual_method(kind: MessageType) -> Alignment:
+    return "interpolate" if kind.form == "transform" else "hold"
+
+
 def _of_form(at: Section, kind: MessageType, latched: bool) -> Context:
     """Return what the form of a type says about an input's fields."""
-    context = dict.fromkeys(("image", "points", "window", "joints", "field", "names", "fields"), ABSENT)
+    context = dict.fromkeys(("image", "points", "window", "transform", "joints", "field", "names", "fields"), ABSENT)
     if kind.form == "image" and not (latched and "camera" in at):
         context["image"] = REQUIRED
     elif kind.form == "points":
@@ -130,12 +136,12 @@ def _of_form(at: Section, kind: MessageType, latched: bool) -> Context:
         context |= {"joints": given(names), "ros_names": given(ros_names), "field": Narrow()}
     elif kind.form == "array":
         context["names"] = REQUIRED
-    elif kind.form in ("fields", "window"):
+    elif kind.form in ("fields", "window", "transform"):
         fields = Narrow(default=kind.fields, choices=kind.all_fields)
         chosen = at.items("fields", str, kind.fields, choices=kind.all_fields)
         context |= {"fields": fields, "names": Narrow(default=chosen, length=len(chosen))}
-        if kind.form == "window":
-            context["window"] = REQUIRED
+        if kind.form != "fields":
+            context[kind.form] = REQUIRED
     return context
 
 
@@ -149,19 +155,3 @@ def _check_key(at: Section, type_name: str) -> None:
         raise at.fail(
             "key", f"'{key}' must be 'observation.' or 'goal.' and a name, parts joined by single dots, no '/'"
         )
-
-
-def _check_form(at: Section, spec: InputFile) -> None:
-    """Refuse selections that are empty or name something twice, and a crop that is none."""
-    form = INPUT_TYPES[spec.type].form
-    chosen_by, names = ("joints", spec.joints) if form == "joints" else ("names", spec.names)
-    if form in _NUMERIC and not names:
-        raise at.fail("fields" if form in ("fields", "window") else chosen_by, "must not be empty")
-    if len(set(names)) != len(names):
-        raise at.fail(chosen_by, f"repeats a name: {', '.join(names)}")
-    crop = spec.image.crop if spec.image is not None else None
-    if crop is not None and (min(crop[:2]) < 0 or min(crop[2:]) < 1):
-        raise at.fail("image.crop", f"is (top, left, height, width) in pixels of the incoming image, got {list(crop)}")
-    points = spec.points
-    if points is not None and (not points.fields or len(set(points.fields)) != len(points.fields)):
-        raise at.fail("points.fields", f"must name one field or more, each once, got {list(points.fields)}")

@@ -6,6 +6,8 @@ from vla_ros.contract.schema import COMMAND_QOS, ROTATION_WIDTH, AlignmentSpec, 
 from vla_ros.contract.types import ACTION_SOURCES, AsRecord, has_header, message_types
 from vla_ros.schema import Narrow, Section, given, read_dataclass
 
+_NAMING = ("sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory")
+
 
 def parse_records(
     action: Section, representation: str, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None
@@ -87,7 +89,7 @@ def _names(
     if not chosen or len(set(chosen)) != len(chosen) or (kind.carries == "one" and len(chosen) != 1):
         wanted = "one name" if kind.carries == "one" else "one name or more, each once"
         raise at.fail("names", f"must hold {wanted}, got {', '.join(chosen) or 'none'}")
-    if ros_names and type_name != "sensor_msgs/msg/JointState":
+    if ros_names and type_name not in _NAMING:
         raise at.fail("names", f"must be a list: {type_name} does not name its numbers")
     if whole and set(chosen) != set(names):
         missing = ", ".join(name for name in names if name not in chosen)

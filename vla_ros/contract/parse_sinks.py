@@ -8,7 +8,11 @@ from vla_ros.contract.types import SINK_REPRESENTATIONS, AsSink, message_types
 from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass
 
 _TWISTS = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/Twist")
-_NAMING = ("sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory")
+_NAMING = (
+    "sensor_msgs/msg/JointState",
+    "trajectory_msgs/msg/JointTrajectory",
+    "control_msgs/action/ParallelGripperCommand",
+)
 
 
 def parse_sinks(
@@ -69,6 +73,7 @@ def _sink(
         if not unitless and field in at:
             raise at.fail(field, "has a meaning only for a Twist or TwistStamped with 'units: unitless'")
     scale = REQUIRED if unitless else ABSENT
+    of_gripper = Narrow() if "/action/" in type_name else ABSENT
     context = {
         "qos": Narrow(default=COMMAND_QOS),
         "names": given(chosen),
@@ -76,8 +81,22 @@ def _sink(
         "units": Narrow() if type_name in _TWISTS else ABSENT,
         "linear_scale": scale,
         "angular_scale": scale,
+        "open": of_gripper,
+        "closed": of_gripper,
+        "max_effort": of_gripper,
     }
-    return read_dataclass(at, SinkSpec, context)
+    spec = read_dataclass(at, SinkSpec, context)
+    _check_ends(at, spec)
+    return spec
+
+
+def _check_ends(at: Section, spec: SinkSpec) -> None:
+    """Refuse one end of a gripper without the other, and two that are one position."""
+    if (spec.open is None) != (spec.closed is None):
+        missing = "open" if spec.open is None else "closed"
+        raise at.fail(missing, "is required and missing; give both ends, or none to send the action's number as it is")
+    if spec.open is not None and spec.open == spec.closed:
+        raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
 
 
 def _names(

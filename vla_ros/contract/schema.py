@@ -98,7 +98,8 @@ class AlignmentSpec:
         Alignment,
         About(
             "`hold` the newest sample that is not after the tick, the `nearest` one, or `interpolate` linearly between "
-            "the two around it (numbers only). `latch`: the newest received holds until it is replaced, as goals do."
+            "the two around it (numbers only). `latch`: the newest received holds until it is replaced, as goals do.",
+            default="`hold`; of a transform `interpolate`",
         ),
     ] = "hold"
     timeline: Annotated[
@@ -122,6 +123,25 @@ class ImageSpec:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DepthRange:
+    """Which distances of a depth image count as measured, and what its numbers are."""
+
+    min: Annotated[float, About("Nearest distance that counts as measured.", unit="m", at_least=0)]
+    max: Annotated[float, About("Farthest distance that does.", unit="m", above=0)]
+    unit: Annotated[
+        float,
+        About(
+            "What one unit of an integer image stands for; images of floats are in metres (REP-118).", unit="m", above=0
+        ),
+    ] = 0.001
+
+
+@dataclass(frozen=True)
+class DepthSpec(ImageSpec, DepthRange):
+    """Form of a depth image: float32 [height * width, 1], row by row, m; NaN where nothing was measured."""
+
+
 @dataclass(frozen=True)
 class PointsSpec:
     """Form of a point cloud: float32 [count, len(fields)]; missing points are rows of NaN."""
@@ -143,6 +163,15 @@ class PointsSpec:
 
 
 @dataclass(frozen=True)
+class TransformSpec:
+    """Which transform of a TF tree."""
+
+    parent: Annotated[str, _named("The frame in which the child is: tf2's target frame.")]
+    child: Annotated[str, _named("The frame that is looked for.")]
+    static_topic: Annotated[str, topic_name("Where the transforms that never change are published.")] = "/tf_static"
+
+
+@dataclass(frozen=True)
 class WindowSpec:
     """A window of samples that ends at the tick: float32 [samples, fields].
 
@@ -160,7 +189,9 @@ class InputSpec:
     key: Annotated[
         str,
         About(
-            "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot."
+            "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot, "
+            "depth `observation.images.<name>_depth`; other sensors `observation.points.<lidar>`, `.scan.<lidar>`, "
+            "`.imu.<imu>`, `.wrench.<name>`, `.radar.<name>`, `.effort`."
         ),
     ]
     topic: Annotated[str, topic_name("ROS topic, full name.")]
@@ -257,6 +288,16 @@ class InputSpec:
             in_file=False,
         ),
     ] = ()
+    transform: Annotated[
+        TransformSpec | None,
+        About("Of a TFMessage, and only there: where a frame is in another at the tick.", default="required"),
+    ] = None
+    depth: Annotated[DepthSpec | None, About("Form of a depth image, which then has no `image`.", in_file=False)] = None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is the topic of those transforms of another input that never change."""
+        return self.transform is not None and self.topic == self.transform.static_topic
 
     @property
     def is_latched(self) -> bool:
@@ -268,6 +309,8 @@ class InputSpec:
         """Shape of this stream's part of the feature at one tick."""
         if self.image is not None:
             return (self.image.height, self.image.width, 3)
+        if self.depth is not None:
+            return (self.depth.height * self.depth.width, 1)
         if self.points is not None:
             return (self.points.count, len(self.points.fields))
         if self.window is not None:
@@ -312,6 +355,29 @@ class SinkSpec:
         tuple[str, ...],
         About("What the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False),
     ] = ()
+    open: Annotated[
+        float | None,
+        About(
+            "Of a gripper's action: its position where `action.gripper` is open.", unit="m or rad", unhashed=TRANSPORT
+        ),
+    ] = None
+    closed: Annotated[
+        float | None,
+        About(
+            "The same where it is closed. Without both ends the action's number is sent as it is.",
+            unit="m or rad",
+            unhashed=TRANSPORT,
+        ),
+    ] = None
+    max_effort: Annotated[
+        float,
+        About("Of a gripper's action; 0 for the server's own.", unit="N or Nm", at_least=0, unhashed=TRANSPORT),
+    ] = 0.0
+
+    @property
+    def is_action(self) -> bool:
+        """Whether it is an action server and not a topic."""
+        return "/action/" in self.type
 
 
 @dataclass(frozen=True)
@@ -636,6 +702,8 @@ class RobotContract:
 def _input_feature(spec: InputSpec) -> FeatureSpec:
     if spec.image is not None:
         return FeatureSpec(spec.key, "image", spec.shape, "uint8", ("height", "width", "channels"))
+    if spec.depth is not None:  # points of one number: NaN is "none" for both, and no policy takes it for colours
+        return FeatureSpec(spec.key, "points", spec.shape, "float32", ("depth",))
     if spec.points is not None:
         return FeatureSpec(spec.key, "points", spec.shape, "float32", spec.points.fields)
     kind: Literal["window", "vector"] = "window" if spec.window is not None else "vector"

@@ -94,7 +94,7 @@ class MessageType:
     """One ROS type.
 
     Attributes:
-        name: ROS type, ``pkg/msg/Type``.
+        name: ROS type, ``pkg/msg/Type``, of a sink also ``pkg/action/Type``.
         meaning: What it is read as or sent for, one sentence for the documentation.
         has_header: Whether a std_msgs/Header is its first field.
         as_input, as_record, as_sink: What it can be; None where it cannot.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.bags import Bag
 from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.feed import Sample, ranks_of, samples_in_order
@@ -215,6 +216,7 @@ class SegmentReader:
         """Yield every tick with its frame, and its action or what is wrong with it."""
         pipeline = ObservationPipeline(self._runs_with, self.scan.deserialize)
         actions = ActionStream(self._runs_with, self.scan.deserialize)
+        self._push_static(pipeline)
         ranks = ranks_of(self.streams)
         settled = self._settled(ranks)
         position = 0
@@ -226,6 +228,16 @@ class SegmentReader:
         for rest in range(position, len(settled)):
             yield self._tick(rest, pipeline, actions)
         self._count_damaged(pipeline, actions)
+
+    def _push_static(self, pipeline: ObservationPipeline) -> None:
+        """Give the pipeline what never changes; it was sent once, maybe in another stretch of the bag."""
+        static = {s.topic: i for i, s in enumerate(pipeline.specs) if s.is_static and s.topic in self.scan.topics}
+        if static:
+            with Bag(self.scan.bag, self._recover) as bag:
+                for message in bag.messages(static, self.scan.order):
+                    for index, spec in enumerate(pipeline.specs):
+                        if spec.is_static and spec.topic == message.topic:
+                            pipeline.push(index, message.raw, message.receive_ns)
 
     def _settled(self, ranks: Sequence[Int]) -> Int:
         """Return, for every tick, the place of the last sample that its frame or action may need."""

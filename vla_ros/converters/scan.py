@@ -17,6 +17,7 @@ from vla_ros.contract.types import has_header
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.messages.forms.joints import JOINT_STATE, carried_joints
+from vla_ros.messages.forms.transforms import TF_MESSAGE, first_transform
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
 
@@ -50,7 +51,7 @@ class Source:
     @property
     def has_header(self) -> bool:
         """Whether its messages carry a stamp."""
-        return has_header(self.type)
+        return has_header(self.type) or self.type == TF_MESSAGE
 
     @property
     def interpolates(self) -> bool:
@@ -218,16 +219,19 @@ class _Reader:
             text = str(self._scan.deserialize(message.raw, message.type).data)
             self._scan.instructions.append((message.ordinal, message.receive_ns, text))
         if message.topic in self._rows:
-            stamp_ns = _stamp(message.raw) if message.topic in self._stamped else 0
+            stamp_ns = _stamp(message) if message.topic in self._stamped else 0
             self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns, self._lane(message)))
             self._watch_size(message)
 
     def _lane(self, message: BagMessage) -> int:
         """Number the drivers of a topic by what their messages carry: the stamps of each rise, not those of all."""
-        if message.type != JOINT_STATE:
+        if message.type not in (JOINT_STATE, TF_MESSAGE):
             return 0
         try:
-            names, _ = carried_joints(message.raw, "position")
+            if message.type == TF_MESSAGE:
+                names: tuple[str, ...] = (first_transform(message.raw)[1],)
+            else:
+                names, _ = carried_joints(message.raw, "position")
         except DecodeError:
             names = ()
         return self._lanes.setdefault((message.topic, names), len(self._lanes))
@@ -312,9 +316,10 @@ def _check_messages(bag: Path, sources: list[Source], times: Mapping[str, TopicT
         )
 
 
-def _stamp(raw: bytes) -> int:
-    """Header stamp in ns, 0 where there is none to use."""
+def _stamp(message: BagMessage) -> int:
+    """Header stamp in ns, 0 where there is none to use; of transforms, that of the first one."""
     try:
-        return max(0, header_stamp_ns(raw))
+        raw = message.raw
+        return max(0, first_transform(raw)[0] if message.type == TF_MESSAGE else header_stamp_ns(raw))
     except DecodeError:
         return 0

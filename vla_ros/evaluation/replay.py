@@ -181,6 +181,7 @@ def _messages(bag: Path, robot: RobotContract, needed: dict[str, str]) -> Iterat
         if there[topic] != type_name:
             raise DatasetError(f"{bag}: '{topic}' is {there[topic]} in the bag and {type_name} in {robot.source}.")
     topics = set(needed) | {spec.topic for spec in robot.goals if there.get(spec.topic) == spec.type}
+    topics |= {spec.transform.static_topic for spec in robot.inputs if spec.transform is not None} & there.keys()
     before_ns: int | None = None
     for message in read_messages(bag, topics):
         if before_ns is not None and message.receive_ns - before_ns > LONGEST_SILENCE_S * NANOSECONDS:

@@ -53,7 +53,7 @@ class EpisodeReplay:
 
     def topics(self) -> dict[str, str]:
         """Return the topics that must be in the bag, with their types."""
-        sampled = {spec.topic: spec.type for spec in self.runtime.specs if not spec.is_latched}
+        sampled = {spec.topic: spec.type for spec in self.runtime.specs if not (spec.is_latched or spec.is_static)}
         return {**sampled, **{record.topic: record.type for record in self._action.records}}
 
     def latch(self, key: str, raw: bytes) -> None:

@@ -9,14 +9,14 @@ from vla_ros.data_types import ConfigError, nearest_name
 
 @lru_cache(maxsize=256)
 def message_class(type_name: str) -> Any:
-    """Return the Python class of a ROS type, ``pkg/msg/Type``.
+    """Return the Python class of a ROS type, ``pkg/msg/Type`` or ``pkg/action/Type``.
 
     Raises:
         ConfigError: Its package is not installed or sourced, or has no such message.
     """
-    package, _, name = type_name.partition("/msg/")
+    package, kind, name = type_name.split("/")
     try:
-        module = import_module(f"{package}.msg")
+        module = import_module(f"{package}.{kind}")
     except ModuleNotFoundError as reason:
         raise ConfigError(
             f"message type '{type_name}': package '{package}' is not installed for this Python; install ros-<distro>-"

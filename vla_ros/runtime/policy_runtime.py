@@ -286,7 +286,7 @@ class PolicyRuntime:
         """Inputs from which nothing has come for longer than their limit; found before the next tick would find it."""
         found = []
         for spec, received_ns in zip(self.specs, self._received_ns, strict=True):
-            if spec.is_latched or spec.key in self.pipeline.optional:
+            if spec.is_latched or spec.is_static or spec.key in self.pipeline.optional:
                 continue
             age_s = (now_ns - received_ns) / NANOSECONDS if received_ns != _NEVER else float("inf")
             if age_s > spec.max_age_s:

@@ -5,21 +5,31 @@ A frame is a function of the contract, of the messages pushed and of the tick. N
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vla_ros.contract import INSTRUCTION, NEVER_TOO_OLD_S, InputSpec, RobotContract
+from vla_ros.contract import (
+    INSTRUCTION,
+    NEVER_TOO_OLD_S,
+    AlignmentSpec,
+    InputSpec,
+    QosSpec,
+    RobotContract,
+    TransformSpec,
+)
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError, Frame
 from vla_ros.messages.decoders import decode_input, decode_some_joints
+from vla_ros.messages.types.tf2_msgs import FIELDS
 from vla_ros.resampling import Gap
 from vla_ros.streams.blending import input_blend
 from vla_ros.streams.joint_stream import JointStream
 from vla_ros.streams.latched_stream import LatchedStream
 from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
+from vla_ros.streams.transform_stream import TransformStream
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class ObservationPipeline:
         optional: Those of `keys` that a frame may lack.
 
     Attributes:
-        specs: The streams to subscribe to; `push` counts them in this order, the latched ones last.
+        specs: The streams to subscribe to; `push` counts them in this order, the latched ones after those that are
+            sampled, and the topics of static transforms last.
         optional: Keys that a frame may lack.
 
     Raises:
@@ -102,12 +113,15 @@ class ObservationPipeline:
         wanted = contract.inputs if keys is None else [spec for spec in contract.streams if spec.key in keys]
         sampled = [spec for spec in wanted if not spec.is_latched]
         latched = [spec for spec in wanted if spec.is_latched]
-        self.specs: tuple[InputSpec, ...] = (*sampled, *latched)
+        static = [_static_spec(spec, spec.transform) for spec in sampled if spec.transform is not None]
+        self.specs: tuple[InputSpec, ...] = (*sampled, *latched, *static)
         # Joined streams stand or fall together: one that must be there makes its key needed
         self._needed = {s.key for s in self.specs if keys is not None or s.required} - set(optional)
         self.optional = frozenset(s.key for s in self.specs) - self._needed
         self._max_wait_ns = round(contract.max_wait_s * NANOSECONDS)
         self._streams = tuple(_stream(spec, contract, deserialize) for spec in sampled)
+        transforms = [stream for stream in self._streams if isinstance(stream, TransformStream)]
+        self._static = dict(zip(range(len(sampled) + len(latched), len(self.specs)), transforms, strict=True))
         self._latched = tuple(LatchedStream(spec, deserialize) for spec in latched)
 
     def push(self, index: int, raw: bytes, receive_ns: int) -> None:
@@ -115,7 +129,9 @@ class ObservationPipeline:
 
         Never decodes those that are sampled at ticks; latched ones as `LatchedStream.push`, whose errors it raises.
         """
-        if index < len(self._streams):
+        if index in self._static:
+            self._static[index].push_static(raw, receive_ns)
+        elif index < len(self._streams):
             self._streams[index].push(raw, receive_ns)
         else:
             self._latched[index - len(self._streams)].push(raw, receive_ns)
@@ -160,7 +176,7 @@ class ObservationPipeline:
             _value(spec, stream, tick_ns) for spec, stream in zip(self.specs, self._streams, strict=False)
         ]
         values_at += [stream.value_at(tick_ns) for stream in self._latched]
-        for spec, value in zip(self.specs, values_at, strict=True):
+        for spec, value in zip(self.specs, values_at, strict=False):  # the static topics have no value of their own
             if isinstance(value, Gap):
                 missing.append(self._missing(spec, value))
             else:
@@ -188,7 +204,9 @@ class ObservationPipeline:
     def stream_status(self, now_ns: int) -> tuple[StreamStatus, ...]:
         """Return what arrived, stream by stream in the order of `specs`."""
         sampled = [stream.status(now_ns) for stream in self._streams]
-        return (*sampled, *(stream.status(now_ns) for stream in self._latched))
+        latched = [stream.status(now_ns) for stream in self._latched]
+        static = [stream.static_status(self.specs[index].topic) for index, stream in self._static.items()]
+        return (*sampled, *latched, *static)
 
     def _settled(self, index: int, tick_ns: int) -> bool:
         spec, stream = self.specs[index], self._streams[index]
@@ -219,9 +237,20 @@ def _stream(spec: InputSpec, contract: RobotContract, deserialize: Deserialize) 
         "blend": input_blend(spec),
         "value_bytes": _value_bytes(spec),
     }
+    if spec.transform is not None:
+        numbers = [FIELDS.index(field) for field in spec.fields]
+        del common["blend"]
+        return TransformStream(spec.transform, numbers, **common)
     if INPUT_TYPES[spec.type].form == "joints":
         return JointStream(spec.ros_names or spec.names, spec.fields[0], partial(decode_some_joints, spec), **common)
     return Stream(decode=partial(decode_input, spec), **common)
+
+
+def _static_spec(spec: InputSpec, transform: TransformSpec) -> InputSpec:
+    """Return the topic of the transforms that never change; a publisher sends each once, to whoever subscribes."""
+    return replace(
+        spec, topic=transform.static_topic, qos=QosSpec("reliable", "transient_local", 100), alignment=AlignmentSpec()
+    )
 
 
 def _value_bytes(spec: InputSpec) -> int:

@@ -110,8 +110,7 @@ class Stream:
 
     def push(self, raw: bytes, receive_ns: int) -> None:
         """Stamp and store a serialised message."""
-        self._count += 1
-        self._receive_ns.append(receive_ns)
+        self._arrived(receive_ns)
         try:
             stamp_ns = header_stamp_ns(raw) if self._by_header else receive_ns
             if stamp_ns == 0 and self._by_header:
@@ -130,6 +129,10 @@ class Stream:
         except DecodeError as reason:
             self._decode_errors += 1
             self._refusal = f"{self._place}: {reason}"
+
+    def _arrived(self, receive_ns: int) -> None:
+        self._count += 1
+        self._receive_ns.append(receive_ns)
 
     def _store(self, raw: bytes, stamp_ns: int, receive_ns: int) -> bool:
         """Keep a message; return whether it was taken. Raises DecodeError."""

@@ -26,18 +26,30 @@ def _given(form: Form | None, spec: InputSpec) -> Form:
 
 
 def _image(spec: InputSpec, message: Any, place: str) -> Array:
+    if spec.depth is not None:
+        from vla_ros.messages.forms.depth import decode_depth  # OpenCV
+
+        return decode_depth(spec.depth, message, place)
     from vla_ros.messages.forms.images import decode_image  # OpenCV
 
     return decode_image(_given(spec.image, spec), message, place)
 
 
 def _image_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
+    if spec.depth is not None:
+        values = rng.integers(0, round(1.2 * spec.depth.max / spec.depth.unit), (96, 128)).astype(np.uint16)
+        header = samples.header(stamp_ns, spec.frame)
+        return samples.new(spec.type, header, 96, 128, "16UC1", 0, 256, values.view(np.uint8).reshape(-1))
     height, width = (96, 128) if spec.image is None or spec.image.crop is None else (480, 640)
     pixels = rng.integers(0, 256, height * width * 3, dtype=np.uint8)
     return samples.new(spec.type, samples.header(stamp_ns, spec.frame), height, width, "rgb8", 0, width * 3, pixels)
 
 
 def _compressed_image(spec: InputSpec, message: Any, place: str) -> Array:
+    if spec.depth is not None:
+        from vla_ros.messages.forms.depth import decode_compressed_depth  # OpenCV
+
+        return decode_compressed_depth(spec.depth, message, place)
     from vla_ros.messages.forms.images import decode_compressed_image  # OpenCV
 
     return decode_compressed_image(_given(spec.image, spec), message, place)
@@ -134,12 +146,12 @@ def _range_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
 ROWS = (
     MessageType(
         "sensor_msgs/msg/Image",
-        "A camera's image, cropped, resized, RGB.",
+        "A camera's image, cropped, resized, RGB; or depth, 16UC1 or 32FC1, in metres.",
         as_input=AsInput("image", _image, _image_sample),
     ),
     MessageType(
         "sensor_msgs/msg/CompressedImage",
-        "The same as JPEG, PNG, TIFF, WebP or BMP.",
+        "The same as JPEG, PNG, TIFF, WebP or BMP; or depth as PNG of compressedDepth.",
         as_input=AsInput("image", _compressed_image, _compressed_image_sample),
     ),
     MessageType(

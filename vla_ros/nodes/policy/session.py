@@ -22,6 +22,7 @@ from vla_ros.messages.encoders import (
 from vla_ros.messages.qos import to_profile
 from vla_ros.messages.rclpy_deserialize import deserialize
 from vla_ros.nodes.common.parameters import Value
+from vla_ros.nodes.policy.goal_publisher import GoalPublisher
 from vla_ros.nodes.policy.node_clock import NodeClock
 from vla_ros.runtime import ControlOutput, PolicyRuntime, RuntimeOptions, RuntimeThreads
 from vla_ros.runtime.loading import LoadedPolicy
@@ -98,7 +99,10 @@ class PolicySession:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         for _, publisher in self._publishers:
-            self._node.destroy_publisher(publisher)
+            if isinstance(publisher, GoalPublisher):
+                publisher.destroy()
+            else:
+                self._node.destroy_publisher(publisher)
         self.loaded.predictor.close()
 
     def set_instruction(self, instruction: str) -> None:
@@ -159,6 +163,8 @@ class PolicySession:
         return [self._node.create_subscription(EpisodeStatus, topic, self._on_episode_status, QoSProfile(depth=10))]
 
     def _advertise(self, sink: SinkSpec) -> Any:
+        if sink.is_action:
+            return GoalPublisher(self._node, message_class(sink.type), sink.topic)
         events = PublisherEventCallbacks(incompatible_qos=self._qos_reporter(sink.topic, "subscriber"))
         kind = message_class(sink.type)
         # Not a lifecycle publisher: the zero command of a deactivation goes out while the node is no longer active.

@@ -24,6 +24,7 @@ from vla_ros.contract import QosSpec, RobotContract, load_contract
 from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, UserError
 from vla_ros.messages.executor import make_executor, spin_until
+from vla_ros.messages.forms.transforms import TF_MESSAGE
 from vla_ros.messages.message_types import typestore
 from vla_ros.messages.qos import to_profile
 from vla_ros.messages.rclpy_deserialize import deserialize, message_class
@@ -56,13 +57,15 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
     topics = [
         *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type), watched=True) for s in contract.inputs),
         *(RecordedTopic(r.topic, r.type, r.qos, has_header(r.type), watched=True) for r in action.records),
-        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type)) for s in action.sinks),
+        *(RecordedTopic(s.topic, s.type, s.qos, has_header(s.type)) for s in action.sinks if not s.is_action),
         RecordedTopic("/clock", "rosgraph_msgs/msg/Clock", QosSpec("best_effort")),
         RecordedTopic(contract.instruction.topic, "std_msgs/msg/String", local, stamped=False, latched=True),
     ]
     if contract.goal is not None:
         goal = contract.goal
         topics.append(RecordedTopic(goal.topic, goal.type, goal.qos, stamped=False, latched=True))
+    static = {s.transform.static_topic for s in contract.inputs if s.transform is not None}
+    topics += [RecordedTopic(name, TF_MESSAGE, local, stamped=False, latched=True) for name in sorted(static)]
     if find_spec("tf2_msgs") is not None:
         topics.append(RecordedTopic("/tf_static", "tf2_msgs/msg/TFMessage", local, stamped=False, latched=True))
     if episode_status_topic:

@@ -1,7 +1,7 @@
 """The frames of the simulated robot: cameras, scanner and hand, for ``/tf_static`` and ``/tf``.
 
-Owns the geometry of the transforms. tf2_msgs belongs to a ROS installation and is not among the wheels on
-PyPI; where it is absent nothing is published, and the node says so.
+Owns the geometry of the transforms. tf2_msgs comes with a ROS installation or from interfaces/; where it is absent
+nothing is published, and the node says so.
 """
 
 from collections.abc import Callable
