@@ -115,7 +115,7 @@ def test_a_step_of_twice_the_weight_counts_twice_in_bins_too():
         (
             "bc",
             {"objective": "flow_matching"},
-            "objective 'flow_matching' is not one of cross_entropy, l1, mse, smooth_l1",
+            "objective 'flow_matching' is not one of smooth_l1, mse, l1, cross_entropy",
         ),
         (
             "grp",
