@@ -11,7 +11,6 @@ from vla_ros.data_types import ContractError
 
 ROOT = Path(__file__).resolve().parents[2]
 SAWYER = ROOT / "config" / "robots" / "metaworld_sawyer.yaml"
-POSE_FIELDS = [f"pose.position.{axis}" for axis in "xyz"] + [f"pose.orientation.{axis}" for axis in "xyzw"]
 SHIPPED = sorted((ROOT / "config" / "robots").glob("*.yaml"))
 
 
@@ -85,92 +84,6 @@ def test_what_is_left_out_has_the_documented_default(content: Any) -> None:
 
 def test_the_file_name_is_no_part_of_a_contract(content: Any) -> None:
     assert parse_contract(content, "a.yaml") == parse_contract(content, "b.yaml")
-
-
-def set_at(content: Any, *place: str | int, value: Any) -> Any:
-    holder = content
-    for step in place[:-1]:
-        holder = holder[step]
-    holder[place[-1]] = value
-    return content
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("inputs", 0, "topic"), "/other/image"),
-        (("inputs", 0, "qos"), {"reliability": "reliable", "depth": 2}),
-        (("inputs", 0, "max_age_s"), 1.0),
-        (("inputs", 0, "required"), False),
-        (("inputs", 0, "on_missing"), "hold"),
-        (("inputs", 0, "frame"), "other_frame"),
-        (("max_wait_s",), 0.01),
-        (("control_rate_hz",), 100),
-        (("action", "limits", "max_speed"), 0.1),
-        (("action", "limits", "upper"), [0.01, 0.01, 0.01, 1.0]),
-        (("action", "past_end"), "stop"),
-        (("action", "record", "topic"), "/teleop"),
-        (("action", "sinks"), [{"topic": "/a", "type": "vla_ros_msgs/msg/EndEffectorAction"}]),
-        (("instruction", "default"), "do something else"),
-        (("goal", "topic"), "/other/goal"),
-        (("goal", "camera"), "observation.images.wrist"),
-        (("goal",), None),
-    ],
-    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_the_hash_ignores_what_gives_the_numbers_no_meaning(
-    content: Any, sawyer: RobotContract, place: tuple[str | int, ...], value: Any
-) -> None:
-    assert parse_contract(set_at(content, *place, value=value), "robot.yaml").hash == sawyer.hash
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("robot_type",), "another_robot"),
-        (("fps",), 10),
-        (("inputs", 1, "key"), "observation.images.top"),
-        (("inputs", 0, "type"), "sensor_msgs/msg/CompressedImage"),
-        (("inputs", 0, "image", "width"), 96),
-        (("inputs", 0, "image", "crop"), [0, 0, 10, 10]),
-        (("inputs", 0, "alignment"), {"method": "nearest"}),
-        (("inputs", 4, "joints"), [f"right_j{index}" for index in (1, 0, 2, 3, 4, 5, 6)]),
-        (("inputs", 4, "field"), "velocity"),
-        (("inputs", 2, "fields"), ["pose.position.y", "pose.position.x", "pose.position.z"]),
-        (("inputs", 5, "window", "samples"), 5),
-        (("inputs", 6, "points", "count"), 180),
-        (("action", "names"), ["dy", "dx", "dz", "gripper"]),
-        (("action", "units"), ["mm", "mm", "mm", "1"]),
-        (("action", "gripper", "closed"), 0.5),
-    ],
-    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_the_hash_changes_with_what_gives_the_numbers_their_meaning(
-    content: Any, sawyer: RobotContract, place: tuple[str | int, ...], value: Any
-) -> None:
-    assert parse_contract(set_at(content, *place, value=value), "robot.yaml").hash != sawyer.hash
-
-
-def test_a_motion_in_the_tool_frame_has_another_hash_and_the_name_of_that_frame_alone_has_not(
-    content: Any, sawyer: RobotContract
-) -> None:
-    content["tool_frame"] = "tool0"
-    assert parse_contract(content, "robot.yaml").hash == sawyer.hash
-    content["inputs"][2].update(fields=POSE_FIELDS, names=[*content["inputs"][2]["names"], *"xyzw"])
-    with_orientation = parse_contract(content, "robot.yaml").hash
-    content["action"]["frame"] = "tool0"
-    assert parse_contract(content, "robot.yaml").hash != with_orientation
-
-
-def test_the_order_of_joined_streams_is_part_of_the_hash(content: Any, sawyer: RobotContract) -> None:
-    content["inputs"][2], content["inputs"][3] = content["inputs"][3], content["inputs"][2]
-    assert parse_contract(content, "robot.yaml").hash != sawyer.hash
-
-
-def test_the_hash_is_sixteen_hexadecimal_digits_and_the_same_at_every_reading(sawyer: RobotContract) -> None:
-    assert sawyer.hash == load_contract(SAWYER).hash
-    assert len(sawyer.hash) == 16
-    assert int(sawyer.hash, 16) > 0
 
 
 def test_a_contract_cannot_be_changed_after_it_was_checked(sawyer: RobotContract) -> None:

@@ -324,6 +324,19 @@ def test_contract_and_report_travel_with_the_dataset(tmp_path: Path, contract: R
         dataset.contract()
 
 
+def test_a_dataset_and_a_bag_of_hash_version_1_are_read_and_appended_to_with_a_word(
+    tmp_path: Path, contract: RobotContract, convert: Any, caplog: Any
+) -> None:
+    dataset = convert(write_bag(tmp_path / "bag", schedule(0.5), {"contract_hash": contract.hash_v1}))
+    notes = json.loads((dataset.root / "meta/conversion_report.json").read_text())["notes"]
+    assert any("1 bags carry the contract's hash of version 1" in note for note in notes)
+    (dataset.root / "meta/contract_hash.txt").write_text(contract.hash_v1 + "\n")
+    assert EpisodeDataset(dataset.root).contract() == contract
+    (word,) = caplog.messages
+    assert word.startswith(f"{dataset.root}: contract hash {contract.hash_v1} is of version 1")
+    assert convert(tmp_path / "bag", append=True).contract_hash == contract.hash
+
+
 def test_a_bag_converts_under_any_contract_whose_topics_it_holds_and_that_is_said(
     tmp_path: Path, contract: RobotContract, convert: Any
 ) -> None:

@@ -11,7 +11,7 @@ from vla_ros.policies.examples import make_example_batch
 
 FRONT, WRIST, STATE = "observation.images.front", "observation.images.wrist", "observation.state"
 MOTION = ["dx", "dy", "dz"]
-TINY = {"width": 32, "n_heads": 4, "mlp_dim": 48, "n_encoder_layers": 2, "n_decoder_layers": 2, "latent_dim": 6}
+TINY = {"width": 32, "n_heads": 4, "mlp_dim": 48, "n_encoder_layers": 2, "n_decoder_layers": 2}
 
 
 def image(key: str, side: int = 32) -> FeatureSpec:
@@ -30,6 +30,8 @@ def policy(*inputs: FeatureSpec, seed: int = 0, sizes=TINY, action_dim: int = 4,
     torch.manual_seed(seed)
     inputs = inputs or (image(FRONT), image(WRIST), vector(STATE, 4))
     config = {"inputs": {i.key: i for i in inputs}, "action": action(action_dim), "action_horizon": 5}
+    if options.get("cvae") and sizes is TINY:
+        config["latent_dim"] = 6
     return build_policy("act", {**config, **sizes, **options})
 
 

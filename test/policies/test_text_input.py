@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vla_ros.contract import FeatureSpec, load_yaml
+from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.policies import build_policy
@@ -9,6 +9,7 @@ from vla_ros.policies.examples import make_example_batch
 from vla_ros.policies.multimodal import PALIGEMMA_TEXT
 from vla_ros.policies.text_input import sentence_vectors, text_sequence
 from vla_ros.processors import TextProcessor, TextSpec, text_models
+from vla_ros.schema import load_yaml
 
 FRONT = "observation.images.front"
 INPUTS = {FRONT: FeatureSpec(FRONT, "image", (16, 16, 3), "uint8", ("height", "width", "channels"))}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from vla_ros.contract import RobotContract, load_contract, parse_contract
-from vla_ros.contract.reader import load_yaml
 from vla_ros.data_types import ActionChunk, Command, ContractError
 from vla_ros.runtime import ChunkExecutor, ControlState
 from vla_ros.runtime.controller import Controller, Situation
 from vla_ros.safety import Measured, SafetyFilter
+from vla_ros.schema import load_yaml
 from vla_ros.streams import MissingInput
 
 SAWYER_FILE = Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_ros.contract import RobotContract, load_yaml, parse_contract
+from vla_ros.contract import RobotContract, parse_contract
 from vla_ros.data_types import ConfigError, ContractError, Observation, UserError, tick_ns
 from vla_ros.messages.message_types import deserialize, serialize, typestore
 from vla_ros.messages.samples import make_example_message
@@ -22,6 +22,7 @@ from vla_ros.runtime import (
     RuntimeOptions,
     RuntimeThreads,
 )
+from vla_ros.schema import load_yaml
 
 FILE = Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml"
 POSE, TEXT = "geometry_msgs/msg/PoseStamped", "std_msgs/msg/String"

@@ -27,8 +27,8 @@ _FLOW = {
     "prefix_expert": {"width": 32, "mlp_dim": 32},
     "action_expert": {"width": 24, "mlp_dim": 32},
     "text": None,
-    "flow_steps": 4,
 }
+_STEPS = {"flow_steps": 4}
 _CHARACTERS = {"text": {"kind": "characters"}}
 # Of a model that is nowhere: what the checkpoint knows must be enough.
 _SENTENCE = {"kind": "sentence_embedding", "source": "/not/installed", "width": 16}
@@ -44,10 +44,10 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "grp": ("grp", {**_GRP, "text": {"kind": "characters"}}),
     "rt1": ("rt1", {**_RT1, "text": None}),
     "rt1_sentence": ("rt1", {**_RT1, "text": _SENTENCE}),
-    "pi0": ("pi0", _FLOW),
-    "flow_ar_flow": ("flow_ar", {**_FLOW, "decode": "flow"}),
+    "pi0": ("pi0", {**_FLOW, **_STEPS}),
+    "flow_ar_flow": ("flow_ar", {**_FLOW, **_STEPS, "decode": "flow"}),
     "flow_ar_autoregressive": ("flow_ar", {**_FLOW, **_CHARACTERS, "decode": "autoregressive", "bins": 64}),
-    "pi0_diffusion": ("pi0", {**_FLOW, "objective": "diffusion"}),
+    "pi0_diffusion": ("pi0", {**_FLOW, **_STEPS, "objective": "diffusion"}),
     "grp_goal": ("grp", {**_GRP, "text": None, "n_obs_steps": 1, "tanh": True}),
 }
 """Name → (architecture, options)."""

@@ -24,8 +24,8 @@ _FLOW = {
     "prefix_expert": {"width": 16, "mlp_dim": 16},
     "action_expert": {"width": 16, "mlp_dim": 16},
     "text": None,
-    "flow_steps": 2,
 }
+_STEPS = {"flow_steps": 2}
 _TEXT = {"kind": "characters", "length": 8}
 _FLOW_AR = {**_FLOW, "bins": 16, "text": _TEXT}
 _RT1 = {"n_obs_steps": 2, "trunk": "small_conv", "grid": None, "token_dim": 16, "tokens_per_image": 2, "depth": 1}
@@ -41,9 +41,9 @@ VARIANTS = {
     "act_cvae": ("act", [FRONT, STATE], _CVAE),
     "grp": ("grp", [FRONT, STATE, GOAL], _GRP),
     "grp_bins": ("grp", [FRONT, STATE], {**_GRP, "objective": "cross_entropy", "bins": 16}),
-    "pi0": ("pi0", [FRONT, STATE, GOAL], {**_FLOW, "text": _TEXT, "n_obs_steps": 2, "goal_dropout": 0.5}),
-    "pi0_diffusion": ("pi0", [FRONT, STATE], {**_FLOW, "objective": "diffusion", "flow_samples": 2}),
-    "flow_ar_flow": ("flow_ar", [FRONT, STATE], {**_FLOW_AR, "decode": "flow"}),
+    "pi0": ("pi0", [FRONT, STATE, GOAL], {**_FLOW, **_STEPS, "text": _TEXT, "n_obs_steps": 2, "goal_dropout": 0.5}),
+    "pi0_diffusion": ("pi0", [FRONT, STATE], {**_FLOW, **_STEPS, "objective": "diffusion", "flow_samples": 2}),
+    "flow_ar_flow": ("flow_ar", [FRONT, STATE], {**_FLOW_AR, **_STEPS, "decode": "flow"}),
     "flow_ar_autoregressive": ("flow_ar", [FRONT, STATE], {**_FLOW_AR, "decode": "autoregressive", "temperature": 1.0}),
     "rt1": ("rt1", [FRONT, STATE], _RT1),
 }

@@ -136,7 +136,7 @@ def test_all_vectors_of_a_window_are_dropped_together():
 
 
 def test_a_policy_that_never_sees_vectors_is_refused():
-    with pytest.raises(ConfigError, match="vector_dropout=1 must be below 1"):
+    with pytest.raises(ConfigError, match="vector_dropout=1 must be at least 0 and below 1"):
         AugmentationOptions(vector_dropout=1.0)
 
 

@@ -1,13 +1,12 @@
 """A checkpoint: one folder with everything that a policy needs to run, and its fit to a robot. No training, no ROS."""
 
-from vla_ros.checkpoint.checkpoint import Checkpoint, contract_differences
+from vla_ros.checkpoint.checkpoint import Checkpoint
 from vla_ros.checkpoint.load import load_checkpoint, read_inputs
 from vla_ros.checkpoint.save import replace_extra_file, save_checkpoint
 from vla_ros.checkpoint.seal import seal_checkpoint
 
 __all__ = [
     "Checkpoint",
-    "contract_differences",
     "load_checkpoint",
     "read_inputs",
     "replace_extra_file",

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract
-from vla_ros.contract.options import to_plain
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences
 from vla_ros.data_types import CheckpointError, nearest_name
 from vla_ros.policies import Policy
 from vla_ros.processors import Processors
@@ -101,32 +100,6 @@ class Checkpoint:
         if trained.camera == robot.camera:
             return []
         return [f"'{GOAL_IMAGE}' was a picture of '{trained.camera}', the robot's is of '{robot.camera}'"]
-
-
-def contract_differences(trained: RobotContract, robot: RobotContract) -> list[str]:
-    """Return what differs between two contracts among the fields that give numbers their meaning, a phrase each."""
-    differences = [
-        f"{name} was {getattr(trained, name)}, now {getattr(robot, name)}"
-        for name in ("robot_type", "fps")
-        if getattr(trained, name) != getattr(robot, name)
-    ]
-    # Order and selection of streams count as well as what each one is.
-    was, now = ([_stream(spec) for spec in contract.inputs] for contract in (trained, robot))
-    if [stream["key"] for stream in was] != [stream["key"] for stream in now]:
-        differences.append(f"inputs were {[s['key'] for s in was]}, now {[s['key'] for s in now]}")
-    else:
-        for old, new in zip(was, now, strict=True):
-            differences += [f"{old['key']} {n} was {old[n]}, now {new[n]}" for n in old if old[n] != new[n]]
-    for name in ("names", "units", "representation", "rotation", "frame", "gripper"):
-        old, new = (to_plain(getattr(contract.action, name)) for contract in (trained, robot))
-        if old != new:
-            differences.append(f"action {name} was {old}, now {new}")
-    return differences or ["they were written by versions of vla_ros that hash differently"]
-
-
-def _stream(spec: Any) -> dict[str, Any]:
-    names = ("key", "type", "names", "fields", "image", "points", "window", "alignment")
-    return {name: to_plain(getattr(spec, name)) for name in names}
 
 
 def _identity(spec: FeatureSpec) -> tuple[Any, ...]:

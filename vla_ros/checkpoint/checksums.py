@@ -14,8 +14,8 @@ from typing import Any
 
 from vla_ros.checkpoint.checkpoint import METADATA, REQUIRED
 from vla_ros.checkpoint.tensor_files import cut
-from vla_ros.contract import Section
 from vla_ros.data_types import CheckpointError
+from vla_ros.schema import Section
 
 CHECKSUMS = "checksums"
 OWN_CHECKSUM = "metadata_checksum"

@@ -18,11 +18,13 @@ from vla_ros.checkpoint.checkpoint import (
 from vla_ros.checkpoint.checksums import check_files, read_metadata
 from vla_ros.checkpoint.tensor_files import cut, read_tensors
 from vla_ros.checkpoint.weights import load_weights
-from vla_ros.contract import RobotContract, Section, load_contract, load_yaml
+from vla_ros.contract import RobotContract, is_hash_of, load_contract
 from vla_ros.data_types import CheckpointError, ConfigError, ContractError
+from vla_ros.data_types.foreign_text import plain
 from vla_ros.policies import Policy, policy_class, policy_config
 from vla_ros.processors import Processors
 from vla_ros.registry import check_provided
+from vla_ros.schema import Section, load_yaml
 
 _PROBLEMS = 5
 """Parts named in one message."""
@@ -107,9 +109,9 @@ def _contract(path: Path, metadata: Mapping[str, Any]) -> RobotContract:
         contract = load_contract(path)
     except ContractError as reason:
         raise CheckpointError(str(reason)) from reason
-    if contract.hash != metadata["contract_hash"]:
+    if not is_hash_of(metadata["contract_hash"], contract, path.parent):
         raise CheckpointError(
-            f"{path}: its hash {contract.hash} is not the {metadata['contract_hash']} of {METADATA}; "
+            f"{path}: its hash {contract.hash} is not the {plain(metadata['contract_hash'])} of {METADATA}; "
             "the contract was edited after training."
         )
     return contract

@@ -26,11 +26,11 @@ from vla_ros.checkpoint.checkpoint import (
 from vla_ros.checkpoint.checksums import folder_checksums, metadata_text, read_metadata
 from vla_ros.checkpoint.model_card import model_card
 from vla_ros.contract import RobotContract, contract_text, load_contract
-from vla_ros.contract.options import to_plain
 from vla_ros.data_types import CheckpointError
 from vla_ros.policies import Policy
 from vla_ros.processors import Processors
 from vla_ros.registry import foreign_parts
+from vla_ros.schema import to_plain
 
 
 def save_checkpoint(

@@ -23,11 +23,25 @@ from vla_ros.cli import (
     policies,
     replay,
     rollout,
+    schema,
     train,
 )
 from vla_ros.data_types import UserError
 
-COMMANDS = (demo, demonstrate, convert, train, rollout, replay, importance, contract, policies, parts, checkpoint)
+COMMANDS = (
+    demo,
+    demonstrate,
+    convert,
+    train,
+    rollout,
+    replay,
+    importance,
+    contract,
+    schema,
+    policies,
+    parts,
+    checkpoint,
+)
 """In the order in which somebody meets them."""
 
 _ROS_PACKAGES = frozenset(

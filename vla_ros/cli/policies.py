@@ -130,4 +130,5 @@ def _goal_rows(goals: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _field_text(field: dict[str, Any]) -> str:
-    return f"{field['value']!r} ({field['from']}), {field['type']}"
+    description = f": {field['description']}" if field["description"] else ""
+    return f"{field['value']!r} ({field['from']}), {field['type']}{description}"

@@ -3,10 +3,10 @@
 A contract is written once as YAML under ``config/robots/`` and read by everything else.
 """
 
+from vla_ros.contract.hashing import HASH_VERSION, contract_differences, is_hash_of
 from vla_ros.contract.limits import JointLimit, LimitsSpec
 from vla_ros.contract.measurement import MeasurementSpec, measured_sources
 from vla_ros.contract.parse import load_contract, parse_contract
-from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
     INSTRUCTION,
@@ -28,9 +28,11 @@ from vla_ros.contract.schema import (
     WindowSpec,
 )
 from vla_ros.contract.self_contained import contract_text
+from vla_ros.schema import Section, load_yaml
 
 __all__ = [
     "GOAL_IMAGE",
+    "HASH_VERSION",
     "INSTRUCTION",
     "NEVER_TOO_OLD_S",
     "ROTATION_WIDTH",
@@ -52,7 +54,9 @@ __all__ = [
     "Section",
     "SinkSpec",
     "WindowSpec",
+    "contract_differences",
     "contract_text",
+    "is_hash_of",
     "load_contract",
     "load_yaml",
     "measured_sources",

@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vla_ros.contract.limits import JointLimit
-from vla_ros.contract.reader import Section, load_yaml
 from vla_ros.data_types import nearest_name
+from vla_ros.schema import Section, load_yaml
 
 _OTHER_FIELDS = (
     "has_deceleration_limits", "max_deceleration", "has_jerk_limits", "max_jerk", "has_effort_limits", "max_effort",

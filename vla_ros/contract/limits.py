@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
+
+from vla_ros.schema import About
 
 
 @dataclass(frozen=True)
@@ -34,37 +37,76 @@ class JointLimit:
 
 @dataclass(frozen=True)
 class LimitsSpec:
-    """Bounds that the safety filter holds; None or empty where there is no bound. Of several, the tightest holds.
+    """Bounds that the safety filter holds; None or empty where there is no bound. Of several, the tightest holds."""
 
-    Attributes:
-        lower, upper: Per action number, in the action's units.
-        workspace_min, workspace_max: Box for the end effector's position in the base frame, m.
-        position_key, position_names: The feature and its numbers that hold that position now.
-        max_speed: m/s of the end effector.
-        max_angular_speed: rad/s of the end effector, or of every joint.
-        max_acceleration: m/s² of the end effector, or rad/s² of every joint.
-        max_angular_acceleration: rad/s² of the end effector.
-        max_joint_speed, max_joint_acceleration: rad/s and rad/s², one per action number.
-        joint_limits: Of the action's joints, from ``joint_limits`` and ``urdf``.
-        max_following_error: How far the commanded state may be from the measured one, m or rad per joint.
-        max_angular_following_error: The same of the end effector's orientation, rad.
-    """
-
-    lower: tuple[float, ...] = ()
-    upper: tuple[float, ...] = ()
-    workspace_min: tuple[float, ...] = ()
-    workspace_max: tuple[float, ...] = ()
-    position_key: str = ""
-    position_names: tuple[str, ...] = ()
-    max_speed: float | None = None
-    max_angular_speed: float | None = None
-    max_acceleration: float | None = None
-    max_angular_acceleration: float | None = None
-    max_joint_speed: tuple[float, ...] = ()
-    max_joint_acceleration: tuple[float, ...] = ()
-    joint_limits: tuple[JointLimit, ...] = ()
-    max_following_error: float | None = None
-    max_angular_following_error: float | None = None
+    lower: Annotated[tuple[float, ...], About("Lowest value of each number, in the action's units.")] = ()
+    upper: Annotated[tuple[float, ...], About("Highest value of each number.")] = ()
+    workspace_min: Annotated[
+        tuple[float, ...],
+        About("Lowest x, y, z.", unit="m", place="workspace.min", kind="list of 3 numbers"),
+    ] = ()
+    workspace_max: Annotated[
+        tuple[float, ...],
+        About("Highest x, y, z.", unit="m", place="workspace.max", kind="list of 3 numbers"),
+    ] = ()
+    position_key: Annotated[
+        str,
+        About(
+            "Feature with the position now; the same as `action.measured.position`.",
+            place="workspace.position_key",
+            default="derived",
+        ),
+    ] = ""
+    position_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Its numbers for x, y, z.", place="workspace.position_names", default="derived", kind="list of 3 strings"
+        ),
+    ] = ()
+    max_speed: Annotated[float | None, About("Of the end effector.", unit="m/s", above=0)] = None
+    max_angular_speed: Annotated[
+        float | None, About("Of the end effector, or of every joint but a gripper.", unit="rad/s", above=0)
+    ] = None
+    max_acceleration: Annotated[
+        float | None,
+        About("Of the end effector, in m/s², or of every joint but a gripper, in rad/s².", above=0),
+    ] = None
+    max_angular_acceleration: Annotated[float | None, About("Of the end effector.", unit="rad/s²", above=0)] = None
+    max_joint_speed: Annotated[
+        tuple[float, ...],
+        About("Of joint positions: one per number, in rad/s (m/s of a prismatic joint).", above=0),
+    ] = ()
+    max_joint_acceleration: Annotated[
+        tuple[float, ...], About("Of joint positions: one per number.", unit="rad/s²", above=0)
+    ] = ()
+    joint_limits: Annotated[
+        tuple[JointLimit, ...],
+        About(
+            "Of joint positions: a `joint_limits.yaml` as MoveIt and ros2_control have it, relative to this file, or "
+            "its joints as a mapping. Range, velocity and acceleration count; every joint of the arm must be in it. "
+            "Copies of a contract in checkpoints, bags and datasets hold the numbers.",
+            kind="file name or mapping",
+            json_types=("string", "object"),
+        ),
+    ] = ()
+    max_following_error: Annotated[
+        float | None,
+        About(
+            "How far the commanded state may be from the measured one before commands are dropped, in m, or rad of a "
+            "joint. Of a displacement or twist, none unless it is given.",
+            above=0,
+            default="what the speed limit covers in 0.5 s",
+        ),
+    ] = None
+    max_angular_following_error: Annotated[
+        float | None,
+        About(
+            "The same of the orientation of a pose.",
+            unit="rad",
+            above=0,
+            default="what the speed limit covers in 0.5 s",
+        ),
+    ] = None
 
     @property
     def bounds_joint_motion(self) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vla_ros.contract.reader import Section
 from vla_ros.contract.schema import ROTATION_WIDTH, InputSpec, MeasuredPart, RobotContract, Rotation
 from vla_ros.data_types import ContractError, nearest_name
+from vla_ros.schema import Section
 
 Number: TypeAlias = tuple[int, int]
 """Index of an input in `RobotContract.inputs`, and index in that input's own vector."""

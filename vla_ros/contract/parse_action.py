@@ -3,10 +3,8 @@
 from typing import Any, get_args
 
 from vla_ros.contract.parse_limits import parse_limits, parse_measured
-from vla_ros.contract.parse_parts import text
 from vla_ros.contract.parse_record import parse_records
 from vla_ros.contract.parse_sinks import parse_sinks
-from vla_ros.contract.reader import Section
 from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
@@ -14,6 +12,7 @@ from vla_ros.contract.schema import (
     Representation,
 )
 from vla_ros.data_types import nearest_name
+from vla_ros.schema import Narrow, Section, given, read_dataclass
 
 
 def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> ActionSpec:
@@ -34,37 +33,40 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
     _check_names(at, representation, rotation, names, gripper)
     records = parse_records(at, representation, rotation, names, gripper)
     sinks, unsent = parse_sinks(at, representation, rotation, names, gripper)
-    past_end: Any = at.scalar("past_end", str, "zero", choices=("hold", "zero", "stop"))
-    spec = ActionSpec(
-        key=at.scalar("key", str, "action", choices=("action",)),
-        names=names,
-        units=at.items("units", str, length=len(names)),
-        representation=representation,
-        rotation=rotation,
-        frame=_frame(at, base_frame, tool_frame),
-        record=records[0],
-        sinks=sinks,
-        limits=parse_limits(at.section("limits", {}), names, representation, rotation, gripper),
-        gripper=gripper,
-        past_end=past_end,
-        max_hold_s=at.scalar("max_hold_s", float, 0.1, minimum=0.0),
-        measured=parse_measured(at.section("measured", {}), representation),
-        also_recorded=records[1:],
-        unsent=unsent,
+    spec = read_dataclass(
+        at,
+        ActionSpec,
+        {
+            "key": Narrow(default="action"),
+            "rotation": Narrow(default="none"),
+            "units": Narrow(length=len(names)),
+            "frame": Narrow(default=base_frame),
+            "gripper": given(gripper),
+            "record": given(records[0]),
+            "also_recorded": given(records[1:]),
+            "sinks": given(sinks),
+            "unsent": given(unsent),
+            "limits": given(parse_limits(at.section("limits", {}), names, representation, rotation, gripper)),
+            "measured": given(parse_measured(at.section("measured", {}), representation)),
+        },
     )
-    at.finish()
+    _check_frame(at, spec, base_frame, tool_frame)
+    if spec.past_end != "hold" and "max_hold_s" in at:
+        raise at.fail("max_hold_s", f"has a meaning only with 'past_end: hold', not with '{spec.past_end}'")
     return spec
 
 
-def _frame(at: Section, base_frame: str, tool_frame: str | None) -> str:
-    """Read the frame of the motion: the filter can hold a box in no frame that it does not know."""
-    frame = text(at, "frame", base_frame)
+def _check_frame(at: Section, spec: ActionSpec, base_frame: str, tool_frame: str | None) -> None:
+    """Check the frame of the motion: the filter can hold a box in no frame that it does not know."""
     known = [base_frame] if tool_frame is None else [base_frame, tool_frame]
-    if frame not in known:
-        hint = nearest_name(frame, known)
+    if spec.frame not in known:
+        hint = nearest_name(spec.frame, known)
         named = "" if tool_frame else "; name the end effector's frame in tool_frame to give motions in it"
-        raise at.fail("frame", f"'{frame}' is neither base_frame nor tool_frame ({', '.join(known)}){named}.{hint}")
-    return frame
+        raise at.fail(
+            "frame", f"'{spec.frame}' is neither base_frame nor tool_frame ({', '.join(known)}){named}.{hint}"
+        )
+    if spec.representation == "joint_position" and spec.frame != base_frame:
+        raise at.fail("frame", f"'{spec.frame}' has no meaning for joint positions; leave it out")
 
 
 def _check_names(
@@ -108,8 +110,7 @@ def _check_planar(at: Section, rotation: str, names: tuple[str, ...], gripper: G
 
 
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
-    spec = GripperSpec(at.scalar("name", str, choices=names), at.scalar("open", float), at.scalar("closed", float))
-    at.finish()
+    spec = read_dataclass(at, GripperSpec, {"name": Narrow(choices=names)})
     if spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
     return spec

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from vla_ros.contract.reader import Section
+from vla_ros.schema import Section
+from vla_ros.schema.values import shown
 
 
 def parse_joint_names(
@@ -29,7 +30,7 @@ def parse_joint_names(
     names = tuple(section.content)
     if wrong := [name for name in names if not isinstance(name, str) or (choices is not None and name not in choices)]:
         expected = f"one of {', '.join(choices)}" if choices is not None else "a string"
-        raise at.fail(field, f"expected each name to be {expected}, got {wrong[0]!r}")
+        raise at.fail(field, f"expected each name to be {expected}, got {shown(wrong[0])}")
     ros_names = tuple(section.scalar(name, str) for name in names)
     if len(set(ros_names)) != len(ros_names):
         twice = next(name for name in ros_names if ros_names.count(name) > 1)

@@ -1,12 +1,13 @@
 """``action.limits`` and ``action.measured`` of a contract."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import get_args
 
+from vla_ros.contract.file_forms import LimitsFile
 from vla_ros.contract.joint_limits import joint_limits_of_file, joint_limits_of_mapping, joint_limits_of_urdf
 from vla_ros.contract.limits import JointLimit, LimitsSpec
-from vla_ros.contract.reader import Section
-from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredPart, MeasuredSpec
+from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredRotation, MeasuredSpec
+from vla_ros.schema import ABSENT, Narrow, Section, given, read_dataclass
 
 _OF_END_EFFECTOR = ("workspace", "max_speed", "max_angular_acceleration", "max_angular_following_error")
 _OF_JOINTS = ("max_joint_speed", "max_joint_acceleration", "joint_limits", "urdf")
@@ -27,29 +28,12 @@ def parse_limits(
     Raises:
         UserError: A field is wrong, has no meaning for the representation, or contradicts another.
     """
-    workspace = at.section("workspace", {})
-    low = workspace.items("min", float, (), length=3)
-    high = workspace.items("max", float, (), length=3)
-    positive = {"minimum": 0.0, "exclusive": True}
-    spec = LimitsSpec(
-        lower=at.items("lower", float, (), length=len(names)),
-        upper=at.items("upper", float, (), length=len(names)),
-        workspace_min=low,
-        workspace_max=high,
-        position_key=workspace.scalar("position_key", str, ""),
-        position_names=workspace.items("position_names", str, (), length=3),
-        max_speed=at.optional("max_speed", float, **positive),
-        max_angular_speed=at.optional("max_angular_speed", float, **positive),
-        max_acceleration=at.optional("max_acceleration", float, **positive),
-        max_angular_acceleration=at.optional("max_angular_acceleration", float, **positive),
-        max_joint_speed=_positive(at, "max_joint_speed", len(names)),
-        max_joint_acceleration=_positive(at, "max_joint_acceleration", len(names)),
-        joint_limits=_joint_limits(at, names, representation, gripper),
-        max_following_error=at.optional("max_following_error", float, **positive),
-        max_angular_following_error=at.optional("max_angular_following_error", float, **positive),
-    )
-    workspace.finish()
-    at.finish()
+    per_number, per_axis = Narrow(length=len(names)), Narrow(length=3)
+    context = dict.fromkeys(("lower", "upper", "max_joint_speed", "max_joint_acceleration"), per_number)
+    context |= dict.fromkeys(("workspace_min", "workspace_max", "position_names"), per_axis)
+    context["joint_limits"] = given(_joint_limits(at, names, representation, gripper))
+    form = read_dataclass(at, LimitsFile, context)
+    spec = LimitsSpec(**{name: getattr(form, name) for name in LimitsSpec.__dataclass_fields__})
     _check(at, spec, representation)
     _check_standstill(at, spec, names, representation, rotation, gripper=gripper)
     return spec
@@ -61,39 +45,21 @@ def parse_measured(at: Section, representation: str) -> MeasuredSpec:
     Raises:
         UserError: A field is wrong or has no meaning for the representation.
     """
-    position, orientation, joints = (at.section(part, {}) for part in ("position", "orientation", "joints"))
-    rotation: Any = orientation.scalar(
-        "rotation", str, "quaternion", choices=tuple(name for name in ROTATION_WIDTH if name != "none")
-    )
-    spec = MeasuredSpec(
-        _part(position, length=3),
-        _part(orientation, length=ROTATION_WIDTH[rotation], rotation=rotation),
-        MeasuredPart(joints.scalar("key", str, ""), joints.items("names", str, ())),
-    )
-    for section in (position, orientation, joints, at):
-        section.finish()
-    if joints.content and not spec.joints.key:
-        raise joints.fail("key", "is required and missing")
+    turn = at.section("orientation", {}).scalar("rotation", str, "quaternion", choices=get_args(MeasuredRotation))
+    lengths = {"position": 3, "orientation": ROTATION_WIDTH[turn]}
+    context = {part: Narrow(within=_part(at, part, length)) for part, length in lengths.items()}
+    context["joints"] = Narrow(within={"key": Narrow(required=bool(at.content.get("joints"))), "rotation": ABSENT})
+    spec = read_dataclass(at, MeasuredSpec, context)
     for part in ("position", "orientation") if representation == "joint_position" else ("joints",):
         if part in at:
             raise at.fail(part, f"has no meaning for a {representation} action")
     return spec
 
 
-def _part(at: Section, *, length: int, rotation: Any = "quaternion") -> MeasuredPart:
-    if not at.content:
-        at.scalar("key", str, "")
-        at.items("names", str, (), length=length)
-        return MeasuredPart()
-    return MeasuredPart(at.scalar("key", str), at.items("names", str, length=length), rotation)
-
-
-def _positive(at: Section, field: str, length: int) -> tuple[float, ...]:
-    values = at.items(field, float, (), length=length)
-    for index, value in enumerate(values):
-        if value <= 0.0:
-            raise at.fail(f"{field}[{index}]", f"must be above 0, got {value!r}")
-    return values
+def _part(at: Section, part: str, length: int | None) -> dict[str, Narrow]:
+    is_given = bool(at.content.get(part))
+    context = {"key": Narrow(required=is_given), "names": Narrow(required=is_given, length=length)}
+    return context if part == "orientation" else {**context, "rotation": ABSENT}
 
 
 def _joint_limits(

@@ -1,10 +1,10 @@
 """``action.record`` of a contract: one topic, or a list of topics of which each gives some of the action's numbers."""
 
+from vla_ros.contract.parse_input import check_alignment
 from vla_ros.contract.parse_joint_names import parse_joint_names
-from vla_ros.contract.parse_parts import COMMAND_QOS, parse_alignment, parse_qos, topic
-from vla_ros.contract.reader import Section
-from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, RecordSpec
+from vla_ros.contract.schema import COMMAND_QOS, ROTATION_WIDTH, AlignmentSpec, GripperSpec, RecordSpec
 from vla_ros.contract.types import ACTION_SOURCES, AsRecord, has_header, message_types
+from vla_ros.schema import Narrow, Section, given, read_dataclass
 
 
 def parse_records(
@@ -26,12 +26,12 @@ def parse_records(
         return (_record(action.section("record"), representation, names, gripper, whole=True),)
     sections = action.sections("record")
     records = tuple(_record(at, representation, names, gripper, whole=len(sections) == 1) for at in sections)
-    given = [name for record in records for name in record.names or names]
-    if missing := [name for name in names if name not in given]:
+    read = [name for record in records for name in record.names or names]
+    if missing := [name for name in names if name not in read]:
         raise action.fail("record", f"gives no {', '.join(missing)}; every number of the action is read from one part")
     for name in names:
-        if given.count(name) > 1:
-            raise action.fail("record", f"gives '{name}' {given.count(name)} times; leave it to one part")
+        if read.count(name) > 1:
+            raise action.fail("record", f"gives '{name}' {read.count(name)} times; leave it to one part")
     turn = names[3 : 3 + ROTATION_WIDTH[rotation]] if representation in ("displacement", "twist", "pose") else ()
     for index, record in enumerate(records):
         part = record.names or names
@@ -54,16 +54,14 @@ def _record(
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
     if not by_name:
         part, ros_names = _names(at, kind, names, gripper, whole=whole)
-    spec = RecordSpec(
-        topic(at),
-        type_name,
-        parse_qos(at, COMMAND_QOS),
-        parse_alignment(at, numeric=True, has_header=has_header(type_name)),
-        at.scalar("max_age_s", float, minimum=0.0, exclusive=True),
-        part,
-        ros_names,
-    )
-    at.finish()
+    context = {
+        "qos": Narrow(default=COMMAND_QOS),
+        "alignment": Narrow(default=AlignmentSpec()),
+        "names": given(part),
+        "ros_names": given(ros_names),
+    }
+    spec = read_dataclass(at, RecordSpec, context)
+    check_alignment(at, spec.alignment, numeric=True, has_header=has_header(type_name))
     return spec
 
 

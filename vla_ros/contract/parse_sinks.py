@@ -1,13 +1,11 @@
 """``action.sinks`` and ``action.unsent`` of a contract: every number of the action is sent, or said not to be."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from vla_ros.contract.parse_joint_names import parse_joint_names
-from vla_ros.contract.parse_parts import COMMAND_QOS, parse_qos, topic
-from vla_ros.contract.reader import Section
-from vla_ros.contract.schema import GripperSpec, SinkSpec
+from vla_ros.contract.schema import COMMAND_QOS, GripperSpec, SinkSpec
 from vla_ros.contract.types import SINK_REPRESENTATIONS, AsSink, message_types
+from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass
 
 _TWISTS = ("geometry_msgs/msg/TwistStamped", "geometry_msgs/msg/Twist")
 _NAMING = ("sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory")
@@ -66,24 +64,20 @@ def _sink(
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
     if kind.needs_rotation and rotation == "none":
         raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
-    units: Any = "si"
-    if type_name in _TWISTS:
-        units = at.scalar("units", str, "si", choices=("si", "unitless"))
-    spec = SinkSpec(
-        topic=topic(at),
-        type=type_name,
-        qos=parse_qos(at, COMMAND_QOS),
-        names=chosen,
-        units=units,
-        linear_scale=at.scalar("linear_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-        angular_scale=at.scalar("angular_scale", float, minimum=0.0, exclusive=True) if units == "unitless" else 1.0,
-        ros_names=ros_names,
-    )
+    is_twist = type_name in _TWISTS
+    unitless = is_twist and at.scalar("units", str, "si") == "unitless"
     for field in ("linear_scale", "angular_scale"):
-        if units == "si" and field in at:
+        if field in at and not unitless:
             raise at.fail(field, "has a meaning only for a Twist or TwistStamped with 'units: unitless'")
-    at.finish()
-    return spec
+    context = {
+        "qos": Narrow(default=COMMAND_QOS),
+        "names": given(chosen),
+        "ros_names": given(ros_names),
+        "units": Narrow() if is_twist else ABSENT,
+        "linear_scale": REQUIRED if unitless else ABSENT,
+        "angular_scale": REQUIRED if unitless else ABSENT,
+    }
+    return read_dataclass(at, SinkSpec, context)
 
 
 def _names(

@@ -1,17 +1,19 @@
-"""What a robot's contract says, as immutable values. No parsing, no ROS.
+"""What a robot's contract says, as immutable values: every field once, with what is declared about it. No ROS.
 
 A contract names every input and action of one robot once: topic and type on the ROS side, feature key,
 selection and form on the policy's side. The nodes, the recorder, the converter and the replay read the
-same object, so they cannot disagree.
+same object, so they cannot disagree. A field without ``unhashed`` counts in the contract's hash.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from vla_ros.contract.hashing import contract_hash, contract_hash_v1
 from vla_ros.contract.limits import LimitsSpec
+from vla_ros.contract.types import ACTION_SOURCES, INPUT_TYPES, SINK_REPRESENTATIONS
 from vla_ros.data_types import ContractError, nearest_name
+from vla_ros.data_types.foreign_text import plain
+from vla_ros.schema import About
 
 Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
@@ -19,6 +21,7 @@ OnMissing = Literal["hold", "stop", "abort"]
 OnNewGoal = Literal["keep", "zero"]
 Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
+MeasuredRotation = Literal["rotation_vector", "quaternion", "rot6d"]
 
 GOAL_IMAGE = "goal.image"
 """Feature key of an image of the goal."""
@@ -32,51 +35,111 @@ NEVER_TOO_OLD_S = 1e9
 ROTATION_WIDTH: dict[str, int] = {"none": 0, "rotation_vector": 3, "quaternion": 4, "rot6d": 6}
 """Numbers that a rotation takes in an action vector; quaternions are x, y, z, w as in geometry_msgs."""
 
+NOT_EMPTY = r"\S"
+FULL_TOPIC = r"^(/[A-Za-z_][A-Za-z0-9_]*)+$"
+ROS_TYPE = "[ROS type](message_types.md)"
+FASTEST = 10_000  # per second; ticks are then 100 µs apart
+FPS = About("Ticks per second of observations, dataset rows and action steps.", "1/s", at_least=1, at_most=FASTEST)
+LARGEST_SIDE = 32_768  # pixels
+
+# Why a field does not count in the hash
+TRANSPORT = "how it travels"
+REACTION = "what the robot does, not what its numbers mean"
+LATE = "when a value is missing, not what it means"
+NAMED_ELSEWHERE = "counts where a motion is given in it"
+GOAL = "datasets store no goals; a checkpoint compares the camera itself"
+
+
+def topic_name(words: str) -> About:
+    """Declare a topic: a full name, because bags store full names."""
+    return About(
+        words,
+        pattern=FULL_TOPIC,
+        mismatch="'{}' is not a full topic name like /arm/joint_states (letters, digits and _ between '/')",
+        unhashed=TRANSPORT,
+    )
+
+
+def _named(words: str, **more: str) -> About:
+    return About(words, pattern=NOT_EMPTY, mismatch="must not be empty", **more)  # type: ignore[arg-type]  # strings
+
 
 @dataclass(frozen=True)
 class QosSpec:
     """Quality of service of one topic, in the terms of `rclpy.qos`."""
 
-    reliability: Literal["reliable", "best_effort"]
-    durability: Literal["volatile", "transient_local"] = "volatile"
-    depth: int = 1
+    reliability: Annotated[
+        Literal["reliable", "best_effort"],
+        About(
+            "A best-effort reader hears every publisher; a reliable one only reliable publishers.",
+            default="best_effort; commands and goals reliable",
+        ),
+    ]
+    durability: Annotated[
+        Literal["volatile", "transient_local"],
+        About(
+            "`transient_local` delivers what was published before the subscription.",
+            default="volatile; goals transient_local",
+        ),
+    ] = "volatile"
+    depth: Annotated[int, About("Messages kept.", at_least=1, at_most=1_000_000, default="5; commands and goals 1")] = 1
+
+
+SENSOR_QOS = QosSpec("best_effort", "volatile", 5)
+COMMAND_QOS = QosSpec("reliable", "volatile", 1)  # a backlog of old velocities would be executed late
+LATCHED_QOS = QosSpec("reliable", "transient_local", 1)  # what holds until it is replaced
 
 
 @dataclass(frozen=True)
 class AlignmentSpec:
-    """How stamped samples become the value at a tick.
+    """How stamped samples become the value at a tick."""
 
-    Attributes:
-        method: ``hold`` the newest sample not after the tick, the ``nearest`` one, ``interpolate`` linearly between
-            the two around it (numbers only), or ``latch``: the newest received holds until it is replaced, however old.
-        timeline: Whether a sample's time is its header stamp or the moment it was received.
-    """
-
-    method: Alignment = "hold"
-    timeline: Timeline = "header"
+    method: Annotated[
+        Alignment,
+        About(
+            "`hold` the newest sample that is not after the tick, the `nearest` one, or `interpolate` linearly between "
+            "the two around it (numbers only). `latch`: the newest received holds until it is replaced, as goals do."
+        ),
+    ] = "hold"
+    timeline: Annotated[
+        Timeline,
+        About(
+            "A sample's time: header stamp, or when it was received. Headerless types need `receive`.",
+            default="`header`; of `latch` `receive`",
+        ),
+    ] = "header"
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Form in which an image reaches the policy: uint8 [height, width, 3], RGB.
+    """Form in which an image reaches the policy: uint8 [height, width, 3], RGB."""
 
-    Attributes:
-        height: Pixels, after crop and resize.
-        width: Pixels, after crop and resize.
-        crop: (top, left, height, width) in pixels of the incoming image, or None for all of it.
-    """
-
-    height: int
-    width: int
-    crop: tuple[int, int, int, int] | None = None
+    height: Annotated[int, About("After crop and resize.", unit="pixels", at_least=1, at_most=LARGEST_SIDE)]
+    width: Annotated[int, About("After crop and resize.", unit="pixels", at_least=1, at_most=LARGEST_SIDE)]
+    crop: Annotated[
+        tuple[int, int, int, int] | None,
+        About("(top, left, height, width) in pixels of the incoming image; all of it by default.", unit="pixels"),
+    ] = None
 
 
 @dataclass(frozen=True)
 class PointsSpec:
     """Form of a point cloud: float32 [count, len(fields)]; missing points are rows of NaN."""
 
-    count: int
-    fields: tuple[str, ...] = ("x", "y", "z")
+    count: Annotated[
+        int,
+        About(
+            "Points that the policy gets: more are thinned out evenly, fewer followed by rows of NaN.",
+            at_least=1,
+            at_most=10_000_000,
+        ),
+    ]
+    fields: Annotated[
+        tuple[str, ...],
+        About(
+            "Fields of a point. Of a LaserScan: x, y, z, range, angle, intensity.", default="x, y, z; of a scan x, y"
+        ),
+    ] = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -86,55 +149,114 @@ class WindowSpec:
     Sample k of K is the stream's value, linearly interpolated, at ``tick - (K - 1 - k) * period_s``.
     """
 
-    samples: int
-    period_s: float
+    samples: Annotated[int, About("Samples in the window, the last one at the tick.", at_least=1, at_most=100_000)]
+    period_s: Annotated[float, About("Time between them; each is interpolated.", unit="s", above=0)]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One subscribed stream.
+    """One subscribed stream. Streams of the same key are joined to one vector, in the order of the contract."""
 
-    Streams of the same key are joined to one vector, in the order of the contract.
-
-    Attributes:
-        key: Feature key, e.g. ``observation.images.front``.
-        topic: ROS topic.
-        type: ROS type, e.g. ``sensor_msgs/msg/Image``.
-        names: Names of the numbers of a vector; joint names of a JointState, element names otherwise.
-        fields: Which fields of the message are read, e.g. ``position`` or ``pose.position.x``.
-        image, points, window: Form for the types that need one, else None.
-        max_age_s: Older than this at a tick, in s, the value counts as missing.
-        required: Whether every policy needs it. What a policy takes as input is required in any case.
-        on_missing: What the robot does meanwhile: ``hold`` its pose by commands of zero motion,
-            ``stop`` commanding, or ``abort`` (deactivate the node).
-        frame: Expected frame_id (REP-105), or None not to check it.
-        begins_episode: Of a latched input: whether a new value begins an episode, clearing history and policy state.
-        on_new_goal: What becomes of the running action chunk when it does: ``keep`` it until the first chunk decided on
-            the new value, or ``zero`` motion at once.
-        camera: Of a latched image: key of the camera that it is an image of.
-        default: Of an instruction: what holds until the first one is received.
-        ros_names: Of a JointState: what the messages call the joints; empty where they are called as in `names`.
-    """
-
-    key: str
-    topic: str
-    type: str
-    qos: QosSpec
-    alignment: AlignmentSpec
-    max_age_s: float
-    names: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    image: ImageSpec | None = None
-    points: PointsSpec | None = None
-    window: WindowSpec | None = None
-    required: bool = True
-    on_missing: OnMissing = "stop"
-    frame: str | None = None
-    begins_episode: bool = False
-    on_new_goal: OnNewGoal = "keep"
-    camera: str = ""
-    default: str = ""
-    ros_names: tuple[str, ...] = ()
+    key: Annotated[
+        str,
+        About(
+            "Feature key, `observation.…`, `goal.…` or `task`; cameras are `observation.images.<name>` as in LeRobot."
+        ),
+    ]
+    topic: Annotated[str, topic_name("ROS topic, full name.")]
+    type: Annotated[
+        str,
+        About(
+            "Decides the form below that is needed and the decoder.",
+            choices=lambda: list(INPUT_TYPES),
+            kind=ROS_TYPE,
+        ),
+    ]
+    qos: Annotated[QosSpec, About("Quality of service of the subscription.", unhashed=TRANSPORT, default="see there")]
+    alignment: Annotated[AlignmentSpec, About("How samples become the value at a tick.", default="see there")]
+    max_age_s: Annotated[
+        float,
+        About(
+            "Older than this at a tick the value counts as missing. Not of a latched input.",
+            unit="s",
+            above=0,
+            unhashed=LATE,
+        ),
+    ]
+    names: Annotated[
+        tuple[str, ...],
+        About(
+            "What those numbers are called in the dataset; of a MultiArray, one name per element.", default="`fields`"
+        ),
+    ] = ()
+    fields: Annotated[
+        tuple[str, ...],
+        About(
+            "Of types with named numbers: which of them, as dotted paths. All of the type's own by default.",
+            default="by type",
+        ),
+    ] = ()
+    image: Annotated[ImageSpec | None, About("Of an image, and only there.", default="required")] = None
+    points: Annotated[PointsSpec | None, About("Of a point cloud or scan, and only there.", default="required")] = None
+    window: Annotated[
+        WindowSpec | None,
+        About(
+            "Of an IMU, and only there: a policy sees the samples up to the tick, not the last one.", default="required"
+        ),
+    ] = None
+    required: Annotated[
+        bool,
+        About(
+            "Whether every policy needs it. What a policy takes as input is required in any case.", unhashed=REACTION
+        ),
+    ] = True
+    on_missing: Annotated[
+        OnMissing,
+        About(
+            "What the robot does while it is missing: `hold` its pose by commands of zero motion, `stop` commanding "
+            "after one command of zero motion, or `abort`: the node deactivates.",
+            unhashed=REACTION,
+        ),
+    ] = "stop"
+    frame: Annotated[
+        str | None,
+        _named("Expected frame_id (REP-105); another one in a message is an error. Left out, it is not checked."),
+    ] = None
+    begins_episode: Annotated[
+        bool,
+        About(
+            "Of a latched input: whether a new value clears history and policy state.",
+            unhashed=REACTION,
+            default="`true`",
+        ),
+    ] = False
+    on_new_goal: Annotated[
+        OnNewGoal,
+        About(
+            "Of a latched input that begins an episode: `keep` the running action chunk until the first one decided "
+            "on the new value, or `zero` motion at once.",
+            unhashed=REACTION,
+            default="`keep`; of images `zero`",
+        ),
+    ] = "keep"
+    camera: Annotated[
+        str,
+        About(
+            "Of a latched image: key of the camera that it is an image of, whose crop and size it gets.", unhashed=GOAL
+        ),
+    ] = ""
+    default: Annotated[
+        str,
+        About("Of `task`, the instruction: what holds until the first one is received.", unhashed=GOAL),
+    ] = ""
+    ros_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of a JointState: what the messages call the joints; empty where they are called as in `names`.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
+    ] = ()
 
     @property
     def is_latched(self) -> bool:
@@ -155,115 +277,211 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class SinkSpec:
-    """One published form of the action.
+    """One published form of the action."""
 
-    Attributes:
-        topic: ROS topic.
-        type: ROS type; decides the encoder.
-        names: Action names it carries, for array types; empty means all of them.
-        units: Of a TwistStamped: ``si`` (m/s, rad/s) or ``unitless`` (divided by the scales, clipped to ±1).
-        linear_scale: Of a unitless twist, m/s at 1.
-        angular_scale: Of a unitless twist, rad/s at 1.
-        ros_names: Of joints: what the messages call `names`; empty where they are called so.
-    """
-
-    topic: str
-    type: str
-    qos: QosSpec
-    names: tuple[str, ...] = ()
-    units: Literal["si", "unitless"] = "si"
-    linear_scale: float = 1.0
-    angular_scale: float = 1.0
-    ros_names: tuple[str, ...] = ()
+    topic: Annotated[str, topic_name("ROS topic, full name; each topic once.")]
+    type: Annotated[
+        str,
+        About(
+            "Decides the encoder; must be able to carry the representation.",
+            choices=lambda: list(SINK_REPRESENTATIONS),
+            kind=ROS_TYPE,
+        ),
+    ]
+    qos: Annotated[QosSpec, About("Quality of service of the publisher.", default="see there")]
+    names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of an array, a number, a JointState or JointTrajectory: which numbers it carries, all by default; of "
+            "joints a mapping where the robot calls them otherwise.",
+            kind="list or mapping of strings",
+            json_types=("array", "object"),
+        ),
+    ] = ()
+    units: Annotated[
+        Literal["si", "unitless"],
+        About("Of a Twist or TwistStamped: m/s and rad/s, or divided by the scales and clipped to ±1."),
+    ] = "si"
+    linear_scale: Annotated[
+        float, About("Of a unitless twist, and required there: speed at 1.", unit="m/s", above=0, default="none")
+    ] = 1.0
+    angular_scale: Annotated[
+        float, About("Of a unitless twist, and required there: speed at 1.", unit="rad/s", above=0, default="none")
+    ] = 1.0
+    ros_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of joints: what the messages call `names`; empty where they are called so.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True)
 class GripperSpec:
     """Which action number is the gripper, and what its ends mean."""
 
-    name: str
-    open: float
-    closed: float
+    name: Annotated[str, About("The last name of the action.", kind="one of `names`")]
+    open: Annotated[float, About("Its value when open.")]
+    closed: Annotated[float, About("Its value when closed.")]
 
 
 @dataclass(frozen=True)
 class RecordSpec:
-    """Where the recorder and the converter read the action, or a part of the action, that a demonstrator took.
+    """Where the recorder and the converter read the action, or a part of the action, that a demonstrator took."""
 
-    Attributes:
-        topic: ROS topic.
-        type: ROS type.
-        names: The action's names that it gives; empty for all of them.
-        ros_names: Of a JointState or JointTrajectory: what its messages call them; empty where they are called so.
-    """
-
-    topic: str
-    type: str
-    qos: QosSpec
-    alignment: AlignmentSpec
-    max_age_s: float
-    names: tuple[str, ...] = ()
-    ros_names: tuple[str, ...] = ()
+    topic: Annotated[str, topic_name("ROS topic, full name.")]
+    type: Annotated[
+        str,
+        About(
+            "Must be able to carry the representation. One that carries no gripper needs a part beside it for it.",
+            choices=lambda: list(ACTION_SOURCES),
+            kind=ROS_TYPE,
+        ),
+    ]
+    qos: Annotated[QosSpec, About("Quality of service of the subscription.", unhashed=TRANSPORT, default="see there")]
+    alignment: Annotated[AlignmentSpec, About("How commands become the action of a tick.", default="see there")]
+    max_age_s: Annotated[
+        float,
+        About("Older than this at a tick there was no action.", unit="s", above=0, unhashed=LATE),
+    ]
+    names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of a JointState, an array or a number: which numbers of the action it gives, all by default where it is "
+            "the only topic. Of a JointState a mapping where its messages call the joints otherwise.",
+            kind="list or mapping of strings",
+            json_types=("array", "object"),
+        ),
+    ] = ()
+    ros_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Of a JointState: what its messages call `names`; empty where they are called so.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True)
 class MeasuredPart:
-    """The numbers of one vector feature that hold a part of the robot's measured state.
+    """The numbers of one vector feature that hold a part of the robot's measured state; no key where nothing is named.
 
-    Attributes:
-        key: Feature key, empty where nothing is named.
-        names: Its numbers: x, y, z; the orientation's; or one per joint of the action.
-        rotation: Of an orientation, how it is written.
+    Its names are x, y, z; the orientation's; or one per joint of the action.
     """
 
-    key: str = ""
-    names: tuple[str, ...] = ()
-    rotation: Rotation = "quaternion"
+    key: Annotated[str, About("Feature key, of a vector.")] = ""
+    names: Annotated[tuple[str, ...], About("Its numbers, in order: x, y, z; the orientation's; or the joints'.")] = ()
+    rotation: Annotated[
+        MeasuredRotation, About("Of an orientation: how it is written; quaternions are x, y, z, w.")
+    ] = "quaternion"
 
 
 @dataclass(frozen=True)
 class MeasuredSpec:
     """Where the contract says that the robot's state is measured; see `measured_sources` for what it leaves out."""
 
-    position: MeasuredPart = field(default_factory=MeasuredPart)
-    orientation: MeasuredPart = field(default_factory=MeasuredPart)
-    joints: MeasuredPart = field(default_factory=MeasuredPart)
+    position: Annotated[
+        MeasuredPart,
+        About(
+            "Of the end effector in the base frame; by default the one PoseStamped or Odometry input that holds a "
+            "position.",
+            default="derived",
+        ),
+    ] = field(default_factory=MeasuredPart)
+    orientation: Annotated[
+        MeasuredPart,
+        About("Of the end effector in the base frame; by default of the same input.", default="derived"),
+    ] = field(default_factory=MeasuredPart)
+    joints: Annotated[
+        MeasuredPart,
+        About(
+            "Of joint positions; by default the JointState inputs that hold the positions of the action's joints. "
+            "The gripper's may be left out.",
+            default="derived",
+        ),
+    ] = field(default_factory=MeasuredPart)
 
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """The action: what a policy predicts, what is recorded, where it is published.
+    """The action: what a policy predicts, what is recorded, where it is published."""
 
-    Attributes:
-        names: [A], the order is translation x, y, z; the rotation's numbers; the gripper.
-        units: [A], for people and for the dataset.
-        representation: ``displacement`` over one period of `RobotContract.fps`, ``twist`` (SI),
-            absolute ``pose``, ``joint_position`` (rad; names are joint names), or ``planar_twist`` of a mobile base:
-            linear x, angular z, or linear x, y, angular z (m/s, rad/s).
-        rotation: How the rotation is written, ``none`` when the action has none.
-        frame: frame_id of the motion (REP-105), the contract's base or tool frame.
-        past_end: When a chunk is used up: ``hold`` its last step for `max_hold_s` and then stop,
-            ``zero`` (command no motion), or ``stop`` commanding.
-        measured: Where the state is measured that the action changes.
-        also_recorded: Further topics, where no single one holds the whole action.
-        unsent: Numbers that no sink carries, which is then no mistake.
-    """
-
-    key: str
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    representation: Representation
-    rotation: Rotation
-    frame: str
-    record: RecordSpec
-    sinks: tuple[SinkSpec, ...]
-    limits: LimitsSpec = field(default_factory=LimitsSpec)
-    gripper: GripperSpec | None = None
-    past_end: Literal["hold", "zero", "stop"] = "zero"
-    max_hold_s: float = 0.1
-    measured: MeasuredSpec = field(default_factory=MeasuredSpec)
-    also_recorded: tuple[RecordSpec, ...] = ()
-    unsent: tuple[str, ...] = ()
+    key: Annotated[str, About("Feature key of the action.", choices=lambda: ("action",), default="`action`")]
+    names: Annotated[
+        tuple[str, ...],
+        About("Names of the numbers, [A]: translation x, y, z; the rotation's; the gripper last. Or joint names."),
+    ]
+    units: Annotated[tuple[str, ...], About("Unit of each number, for people and for the dataset.")]
+    representation: Annotated[
+        Representation,
+        About(
+            "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, `joint_position` "
+            "(rad; names are joint names), or `planar_twist` of a mobile base: linear x, angular z, or linear x, y, "
+            "angular z (m/s, rad/s)."
+        ),
+    ]
+    rotation: Annotated[
+        Rotation,
+        About(
+            "How the rotation is written: 0, 3, 4 (x, y, z, w) or 6 numbers after the translation.", default="`none`"
+        ),
+    ]
+    frame: Annotated[
+        str,
+        _named(
+            "frame_id of the motion (REP-105): `base_frame` or `tool_frame`. A workspace is held in the base frame in "
+            "any case; motions in the tool frame are turned by the measured orientation.",
+            default="`base_frame`",
+        ),
+    ]
+    record: Annotated[
+        RecordSpec,
+        About(
+            "Where the recorder and the converter read the action: one topic, or a list of topics that each give some "
+            "of its numbers, as a twist and the gripper beside it.",
+            kind="mapping, or list of mappings",
+            or_list=True,
+        ),
+    ]
+    sinks: Annotated[
+        tuple[SinkSpec, ...], About("Where it is published, at least one.", unhashed=TRANSPORT, default="required")
+    ]
+    limits: Annotated[
+        LimitsSpec,
+        About(
+            "Bounds; none where a field is left out. Of several for the same, the tightest holds.", unhashed=REACTION
+        ),
+    ] = field(default_factory=LimitsSpec)
+    gripper: Annotated[GripperSpec | None, About("Which number is the gripper; left out when there is none.")] = None
+    past_end: Annotated[
+        Literal["hold", "zero", "stop"],
+        About(
+            "When a chunk is used up: `hold` its last step for `max_hold_s` and then stop, `zero` (command no "
+            "motion), or `stop` commanding.",
+            unhashed=REACTION,
+        ),
+    ] = "zero"
+    max_hold_s: Annotated[
+        float, About("Of `past_end: hold`, and only there.", unit="s", at_least=0, unhashed=REACTION)
+    ] = 0.1
+    measured: Annotated[
+        MeasuredSpec,
+        About(
+            "Where the state is measured that the action changes; named, or derived where only one input can be meant.",
+            unhashed=REACTION,
+        ),
+    ] = field(default_factory=MeasuredSpec)
+    also_recorded: Annotated[
+        tuple[RecordSpec, ...],
+        About("Further topics of the record, where no single one holds the whole action.", in_file=False),
+    ] = ()
+    unsent: Annotated[
+        tuple[str, ...],
+        About("Numbers that no sink carries; every other one must be carried by one.", unhashed=TRANSPORT),
+    ] = ()
 
     @property
     def records(self) -> tuple[RecordSpec, ...]:
@@ -307,33 +525,60 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class RobotContract:
-    """Everything that vla_ros knows about one robot.
+    """Everything that vla_ros knows about one robot."""
 
-    Attributes:
-        robot_type: Name of the robot, stored in datasets and checkpoints.
-        fps: Ticks per second of observations, datasets and action steps; an integer.
-        control_rate_hz: Commands per second; a multiple of `fps` or equal to it.
-        base_frame: frame_id of the robot's base (REP-105).
-        tool_frame: frame_id of the end effector, None where no motion is given in it.
-        max_wait_s: How long after a tick a late sample is waited for before the observation is
-            assembled without it, in s.
-        inputs: Subscribed streams that datasets store, frame by frame.
-        action: The action.
-        goals: Latched inputs that say what to do, the instruction first. Datasets store the instruction as the
-            episode's task, and no images of goals: training takes the last frame of an episode for them.
-        source: File it was read from, for messages; no part of its identity.
-    """
-
-    robot_type: str
-    fps: int
-    control_rate_hz: int
-    base_frame: str
-    max_wait_s: float
-    inputs: tuple[InputSpec, ...]
-    action: ActionSpec
-    goals: tuple[InputSpec, ...]
-    tool_frame: str | None = None
-    source: str = field(default="", compare=False)
+    robot_type: Annotated[str, _named("Name of the robot, stored in datasets and checkpoints.")]
+    fps: Annotated[int, FPS]
+    control_rate_hz: Annotated[
+        int,
+        About(
+            "Commands per second; a multiple of `fps`.",
+            "1/s",
+            at_least=1,
+            at_most=FASTEST,
+            unhashed=REACTION,
+            default="`fps`",
+        ),
+    ]
+    base_frame: Annotated[
+        str,
+        _named("frame_id of the robot's base (REP-105).", unhashed=NAMED_ELSEWHERE, default="`base_link`"),
+    ]
+    max_wait_s: Annotated[
+        float,
+        About(
+            "How long after a tick a late sample is waited for before the observation is assembled without it.",
+            "s",
+            at_least=0,
+            unhashed=LATE,
+            default="1 / `fps`",
+        ),
+    ]
+    inputs: Annotated[
+        tuple[InputSpec, ...],
+        About("The streams that datasets store, frame by frame, and latched ones; at least one.", default="required"),
+    ]
+    action: Annotated[ActionSpec, About("The action.")]
+    goals: Annotated[
+        tuple[InputSpec, ...],
+        About(
+            "Latched inputs that say what to do, the instruction first. Datasets store the instruction as the "
+            "episode's task, and no images of goals: training takes the last frame of an episode for them.",
+            unhashed=GOAL,
+            in_file=False,
+        ),
+    ]
+    tool_frame: Annotated[
+        str | None,
+        _named(
+            "frame_id of the end effector; needed for motions that are given in it.",
+            unhashed=NAMED_ELSEWHERE,
+            default="none",
+        ),
+    ] = None
+    source: Annotated[str, About("File it was read from, for messages.", unhashed="a file name", in_file=False)] = (
+        field(default="", compare=False)
+    )
 
     @property
     def features(self) -> dict[str, FeatureSpec]:
@@ -380,51 +625,20 @@ class RobotContract:
         features = self.policy_features
         if key not in features:
             raise ContractError(
-                f"{self.source or self.robot_type}: no input or action has the key '{key}'; "
+                f"{self.source or self.robot_type}: no input or action has the key '{plain(key)}'; "
                 f"keys are {', '.join(features)}.{nearest_name(key, features)}"
             )
         return features[key]
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits over everything that gives the numbers their meaning.
+        """Sixteen hexadecimal digits over everything that gives the numbers their meaning; see `contract.hashing`."""
+        return contract_hash(self)
 
-        Keys, types, selections, forms, alignment, rates and the action's representation count. Topics,
-        QoS, ages, limits and sinks do not: remapping a topic or tightening a limit changes neither what a
-        policy was trained on nor what its numbers mean. The goal counts only for policies that see its picture.
-        """
-        meaning = {
-            "robot_type": self.robot_type,
-            "fps": self.fps,
-            "inputs": [
-                [
-                    s.key,
-                    s.type,
-                    s.names,
-                    s.fields,
-                    _plain(s.image),
-                    _plain(s.points),
-                    _plain(s.window),
-                    _plain(s.alignment),
-                ]
-                for s in self.inputs
-            ],
-            "action": [
-                self.action.key,
-                self.action.names,
-                self.action.units,
-                self.action.representation,
-                self.action.rotation,
-                self.action.frame,
-                _plain(self.action.gripper),
-            ],
-        }
-        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(spec: object) -> object:
-    return None if spec is None else asdict(spec)  # type: ignore[call-overload]
+    @property
+    def hash_v1(self) -> str:
+        """The hash that versions of vla_ros wrote that left some of it out."""
+        return contract_hash_v1(self)
 
 
 def _input_feature(spec: InputSpec) -> FeatureSpec:

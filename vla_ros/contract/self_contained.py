@@ -15,6 +15,7 @@ from vla_ros.contract.joint_limits import to_mapping
 from vla_ros.contract.parse import parse_contract
 from vla_ros.contract.schema import RobotContract
 from vla_ros.data_types import ContractError
+from vla_ros.schema import parse_yaml
 
 
 def contract_text(contract: RobotContract) -> str:
@@ -32,7 +33,7 @@ def contract_text(contract: RobotContract) -> str:
             f"{contract.source or contract.robot_type}: the contract's file is gone; a copy of it was wanted."
         )
     text = source.read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = parse_yaml(text, contract.source, ContractError)
     held = parse_contract(content, contract.source)
     if held.hash != contract.hash:
         raise ContractError(f"{source}: the contract was changed since it was read; start again.")
@@ -55,8 +56,8 @@ def contract_text(contract: RobotContract) -> str:
 def _holds(text: str, contract: RobotContract) -> bool:
     """Whether a text is this contract without its files."""
     try:
-        return parse_contract(yaml.safe_load(text), "copy") == contract
-    except (yaml.YAMLError, ContractError):
+        return parse_contract(parse_yaml(text, "copy", ContractError), "copy") == contract
+    except ContractError:
         return False
 
 

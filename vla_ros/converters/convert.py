@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.bags.clock import ClockMode
-from vla_ros.contract import FeatureSpec, RobotContract, contract_text, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract, contract_text, is_hash_of, load_contract
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
 from vla_ros.converters.picture import draw_report
@@ -186,6 +186,7 @@ def _choose(
     chosen: list[tuple[Path, dict[str, object]]] = []
     skipped: list[LeftOut] = []
     others: dict[str, list[Path]] = {}
+    older: list[Path] = []
     if not bags:
         raise DatasetError("no bag to convert was given.")
     for bag in bags:
@@ -194,12 +195,18 @@ def _choose(
         with job.refusing(bag):
             episode = read_episode_file(bag)
             recorded = str(episode.get("contract_hash") or contract.hash)
-            if recorded != contract.hash:
+            if recorded == contract.hash_v1:
+                older.append(bag)
+            elif recorded != contract.hash:
                 others.setdefault(recorded[:40], []).append(bag)
             if only_successful and episode.get("success") is False:
                 skipped.append(LeftOut(str(bag), "episode.json says that the task failed"))
             else:
                 chosen.append((bag, episode))
+    if older:
+        job.notes.append(
+            f"{len(older)} bags carry the contract's hash of version 1, which left fields out, the first {older[0]}"
+        )
     job.notes += [
         f"{len(some)} bags were recorded under contract {recorded} and are converted under {contract.hash}, "
         f"the first {some[0]}"
@@ -343,7 +350,9 @@ def _check_appended(root: Path, contract: RobotContract) -> None:
     """Refuse to add to a dataset of another contract: equal shapes do not make equal meanings."""
     path = root / CONTRACT_HASH_PATH
     held = path.read_text(encoding="utf-8").strip() if path.is_file() else "no contract"
-    if root.exists() and held != contract.hash:
+    copy = root / CONTRACT_PATH
+    same = held == contract.hash or (copy.is_file() and load_contract(copy).hash == contract.hash)
+    if root.exists() and not (same and is_hash_of(held, contract, root)):
         raise DatasetError(f"{root}: cannot append, it was made under {held}, the given contract is {contract.hash}.")
 
 

@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
+
+_LONGEST_NAME, _MOST_NAMES = 100, 200  # difflib takes quadratic time, and names may come from outside
 
 
 class UserError(Exception):
@@ -40,5 +43,8 @@ class ConfigError(UserError):
 
 def nearest_name(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the allowed name closest to `name`, or an empty string."""
-    matches = difflib.get_close_matches(name, list(allowed), n=1)
+    if len(name) > _LONGEST_NAME:
+        return ""
+    short = (other for other in allowed if len(other) <= _LONGEST_NAME)
+    matches = difflib.get_close_matches(name, list(islice(short, _MOST_NAMES)), n=1)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import FeatureSpec, RobotContract, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract, is_hash_of, load_contract
 from vla_ros.data_types import DatasetError, nearest_name
 from vla_ros.datasets import layout
 from vla_ros.datasets.checks import (
@@ -181,7 +181,7 @@ class EpisodeDataset:
                 "one for its robot and give it as dataset.contract in the recipe."
             )
         contract = load_contract(self.contract_path)
-        if contract.hash != self.contract_hash:
+        if not is_hash_of(self.contract_hash, contract, self.root):
             raise DatasetError(
                 f"{self.contract_path}: hash {contract.hash} differs from {self.contract_hash} in "
                 f"{layout.CONTRACT_HASH_PATH}; the contract was edited after the conversion."

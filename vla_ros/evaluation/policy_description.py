@@ -6,19 +6,19 @@ Nothing is trained, downloaded or printed; the networks built here are thrown aw
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
-from vla_ros.contract import FeatureSpec, RobotContract, load_yaml
-from vla_ros.contract.options import to_plain
+from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
 from vla_ros.policies import PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
 from vla_ros.policies.examples import make_example_batch
+from vla_ros.schema import SchemaField, fields_of, load_yaml, to_plain
 
 OPTIONS_FOLDER = "config/policies"
 STATE = "observation.state"
@@ -127,7 +127,7 @@ def describe_policy(
         "action_horizon": config.action_horizon,
         "n_action_steps": config.n_action_steps,
         "objective": config.loss_summary,
-        "config": [_field(entry, config, chosen.options) for entry in fields(config)],
+        "config": [_field(entry, config, chosen.options) for entry in fields_of(type(config))],
     }
 
 
@@ -216,13 +216,16 @@ def _goals(config: PolicyConfig) -> dict[str, Any]:
     }
 
 
-def _field(entry: "Field[Any]", config: PolicyConfig, options: Mapping[str, Any]) -> dict[str, Any]:
-    value = to_plain(getattr(config, entry.name))
-    described: dict[str, Any] = {"name": entry.name, "type": _type_text(entry.type), "value": value}
-    if entry.default is not MISSING:
+def _field(entry: SchemaField, config: PolicyConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    kind = get_type_hints(type(config))[entry.name]
+    described: dict[str, Any] = {
+        "name": entry.name,
+        "type": _type_text(kind),
+        "value": to_plain(getattr(config, entry.name)),
+        "description": entry.about.description,
+    }
+    if entry.has_default:
         described["default"] = to_plain(entry.default)
-    elif entry.default_factory is not MISSING:
-        described["default"] = to_plain(entry.default_factory())
     chosen_by = "contract" if entry.name in _FROM_CONTRACT else "options" if entry.name in options else "default"
     return {**described, "from": chosen_by}
 

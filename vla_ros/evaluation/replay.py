@@ -16,7 +16,7 @@ from typing import Any
 
 from vla_ros.bags import BagMessage, bag_deserializer, bag_topics, read_messages
 from vla_ros.checkpoint import Checkpoint, load_checkpoint
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import RobotContract, contract_differences, load_contract
 from vla_ros.data_types import NANOSECONDS, ConfigError, DatasetError, nearest_name
 from vla_ros.evaluation.replay_report import ReplayTrace, format_report, plot_replay, summarise
 from vla_ros.evaluation.replay_run import EpisodeReplay
@@ -120,9 +120,11 @@ def _robot_contract(bag: Path, given: Path | None, checkpoint: Checkpoint) -> Ro
     recorded = load_contract(recorded_path) if recorded_path.is_file() else None
     robot = load_contract(given) if given is not None else recorded or checkpoint.contract
     if recorded is not None and recorded.hash != robot.hash:
+        differing = "; ".join(contract_differences(recorded, robot))
         raise DatasetError(
             f"{bag}: recorded under contract hash {recorded.hash} ({recorded.robot_type}), and {robot.source} has "
-            f"{robot.hash} ({robot.robot_type}); replay it under the contract it was recorded with."
+            f"{robot.hash} ({robot.robot_type}): {differing}; "
+            "replay it under the contract it was recorded with."
         )
     checkpoint.check_robot(robot)
     return robot

@@ -7,35 +7,27 @@ Axis legend: B batch, L tokens, D width, N heads, K key-value heads, h head_dim.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
+from vla_ros.schema import About, Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionOptions:
-    """What experts that meet in one attention have in common.
+class AttentionOptions(Checked):
+    """What experts that meet in one attention have in common."""
 
-    Attributes:
-        depth: Layers.
-        n_heads: Query heads.
-        n_kv_heads: Key and value heads; a divisor of `n_heads`.
-        head_dim: Numbers per head, even.
-    """
-
-    depth: int = 18
-    n_heads: int = 8
-    n_kv_heads: int = 1
-    head_dim: int = 256
+    depth: Annotated[int, About("Layers.", at_least=1)] = 18
+    n_heads: Annotated[int, About("Query heads.", at_least=1)] = 8
+    n_kv_heads: Annotated[int, About("Key and value heads; a divisor of `n_heads`.", at_least=1)] = 1
+    head_dim: Annotated[int, About("Numbers per head, even.", at_least=1)] = 256
 
     def __post_init__(self) -> None:
-        for name in ("depth", "n_heads", "n_kv_heads", "head_dim"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"attention: {name}={getattr(self, name)} must be at least 1.")
+        super().__post_init__()
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(f"attention: n_kv_heads={self.n_kv_heads} must divide n_heads={self.n_heads}.")
         if self.head_dim % 2:
@@ -43,22 +35,16 @@ class AttentionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertOptions:
-    """What experts may differ in.
+class ExpertOptions(Checked):
+    """What experts may differ in."""
 
-    Attributes:
-        width: D, numbers per token; even.
-        mlp_dim: Hidden width of each layer's MLP.
-    """
-
-    width: int
-    mlp_dim: int
+    width: Annotated[int, About("D, numbers per token; even.")]
+    mlp_dim: Annotated[int, About("Hidden width of each layer's MLP.", at_least=1)]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.width < 2 or self.width % 2:
             raise ConfigError(f"expert: width={self.width} must be an even number of at least 2.")
-        if self.mlp_dim < 1:
-            raise ConfigError(f"expert: mlp_dim={self.mlp_dim} must be at least 1.")
 
 
 class RmsNorm(nn.Module):

@@ -4,44 +4,41 @@ Axis legend: N images, h, w pixels, P tokens per image, W the encoder's width, D
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from vla_ros.data_types import ConfigError
 from vla_ros.networks.backbones import build_backbone
 from vla_ros.networks.pooling import SpatialSoftmax
 from vla_ros.networks.vision_transformer import VisionTransformer
 from vla_ros.registry import EncoderName
+from vla_ros.schema import About, Checked, Only
+
+_VIT = Only("with kind 'vit'", lambda options: options.kind == "vit")
+_KEYPOINTS = Only("with kind 'keypoints'", lambda options: options.kind == "keypoints")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionOptions:
-    """How images become tokens; the defaults are SigLIP So400m/14, which PaliGemma uses.
+class VisionOptions(Checked):
+    """How images become tokens; the defaults are SigLIP So400m/14, which PaliGemma uses."""
 
-    Attributes:
-        kind: ``vit``: one token per patch. ``keypoints``: where a convolutional backbone's features are (spatial
-            softmax), in few tokens; learns to localise small things from few pictures.
-        share: One encoder for all cameras, or one each (a goal image then goes through its camera's).
-        patch_size, width, depth, n_heads, mlp_dim: Of ``vit``.
-        backbone: Of ``keypoints``: name in the backbone registry.
-        n_tokens: Of ``keypoints``: tokens per image.
-    """
-
-    kind: Literal["vit", "keypoints"] = "vit"
-    share: bool = True
-    patch_size: int = 14
-    width: int = 1152
-    depth: int = 27
-    n_heads: int = 16
-    mlp_dim: int = 4304
-    backbone: EncoderName = "cnn"
-    n_tokens: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("patch_size", "width", "depth", "n_heads", "mlp_dim", "n_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"vision: {name}={getattr(self, name)} must be at least 1.")
+    kind: Annotated[
+        Literal["vit", "keypoints"],
+        About(
+            "`vit`: one token per patch. `keypoints`: where a convolutional backbone's features are (spatial softmax), "
+            "in few tokens; learns to localise small things from few pictures."
+        ),
+    ] = "vit"
+    share: Annotated[
+        bool, About("One encoder for all cameras, or one each (a goal image then goes through its camera's).")
+    ] = True
+    patch_size: Annotated[int, About("Side of a patch.", "pixels", at_least=1, only=_VIT)] = 14
+    width: Annotated[int, About("Of the encoder's tokens.", at_least=1, only=_VIT)] = 1152
+    depth: Annotated[int, About("Layers.", at_least=1, only=_VIT)] = 27
+    n_heads: Annotated[int, About("Attention heads.", at_least=1, only=_VIT)] = 16
+    mlp_dim: Annotated[int, About("Hidden width of the feed-forwards.", at_least=1, only=_VIT)] = 4304
+    backbone: Annotated[EncoderName, About("Name in `vla_ros.registry.ENCODERS`.", only=_KEYPOINTS)] = "cnn"
+    n_tokens: Annotated[int, About("Tokens per image.", at_least=1, only=_KEYPOINTS)] = 8
 
 
 class PatchTokens(nn.Module):

@@ -7,7 +7,7 @@ Axis legend: B batch, H action_horizon, A action_dim, V bins.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -25,36 +25,64 @@ from vla_ros.objectives import (
 )
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig
 from vla_ros.registry import OBJECTIVES, ObjectiveName
+from vla_ros.schema import About, Only
 
 BINNED = "cross_entropy"
 """The objective over bins; any other one in the registry is a regression's."""
 
 
+_BINNED = Only("with objective 'cross_entropy'", lambda config: config.action_objective.is_binned)
+_SPHERICAL = Only("with coordinates 'spherical'", lambda config: config.coordinates == "spherical")
+_MOTION = Only(
+    "with magnitude_weighting, or with coordinates 'spherical'",
+    lambda config: config.coordinates == "spherical" or config.action_objective.magnitude_weighting,
+)
+REGRESSED = Only("in a regression", lambda config: config.objective != BINNED)
+"""Of ``tanh``: bins are within [−1, 1] as they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActionObjectiveConfig(PolicyConfig):
-    """Options of what is predicted for each action number.
+    """Options of what is predicted for each action number."""
 
-    Attributes:
-        bins: V, over [−1, 1], of the objective ``cross_entropy``.
-        magnitude_names: Action numbers that make up the motion and its length ‖a‖; empty means all. A gripper at ±1
-            would outweigh the motion.
-        coordinates: ``cartesian``: numbers as they are. ``spherical``: the three numbers of `magnitude_names` as length
-            and direction.
-        magnitude_scaling: Of the spherical length. ``affine``: 0 to `magnitude_max`. ``sigmoid_tanh``: the
-            walkthrough's, which reaches only 0.269 to 0.731.
-        magnitude_max: Largest spherical length, of the normalised motion; √3 reaches every corner of [−1, 1]³.
-    """
-
-    bins: int = 256
-    magnitude_names: tuple[str, ...] = ()
-    coordinates: Literal["cartesian", "spherical"] = "cartesian"
-    magnitude_scaling: Literal["affine", "sigmoid_tanh"] = "affine"
-    magnitude_max: float = 3**0.5
+    bins: Annotated[int, About("V, over [−1, 1].", at_least=2, only=_BINNED)] = 256
+    magnitude_names: Annotated[
+        tuple[str, ...],
+        About(
+            "Action numbers that make up the motion and its length ‖a‖; empty means all. A gripper at ±1 would "
+            "outweigh the motion.",
+            only=_MOTION,
+        ),
+    ] = ()
+    coordinates: Annotated[
+        Literal["cartesian", "spherical"],
+        About(
+            "`cartesian`: numbers as they are. `spherical`: the three numbers of `magnitude_names` as length and "
+            "direction."
+        ),
+    ] = "cartesian"
+    magnitude_scaling: Annotated[
+        Literal["affine", "sigmoid_tanh"],
+        About(
+            "Of the spherical length. `affine`: 0 to `magnitude_max`. `sigmoid_tanh`: the walkthrough's, which reaches "
+            "only 0.269 to 0.731.",
+            only=_SPHERICAL,
+        ),
+    ] = "affine"
+    magnitude_max: Annotated[
+        float,
+        About(
+            "Largest spherical length, of the normalised motion; √3 reaches every corner of [−1, 1]³.",
+            above=0,
+            only=Only(
+                "with coordinates 'spherical' and magnitude_scaling 'affine'",
+                lambda config: config.coordinates == "spherical" and config.magnitude_scaling == "affine",
+            ),
+        ),
+    ] = 3**0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bins < 2:
-            raise ConfigError(f"bins={self.bins} must be at least 2.")
         if len(set(self.magnitude_names)) < len(self.magnitude_names):
             raise ConfigError(f"magnitude_names: {', '.join(self.magnitude_names)}: a number stands there twice.")
         for name in self.magnitude_names:
@@ -62,8 +90,6 @@ class ActionObjectiveConfig(PolicyConfig):
                 known = ", ".join(self.action.names)
                 hint = nearest_name(name, self.action.names)
                 raise ConfigError(f"magnitude_names: '{name}' is not a number of the action: {known}.{hint}")
-        if self.magnitude_max <= 0.0:
-            raise ConfigError(f"magnitude_max={self.magnitude_max:g} must be above 0.")
         if self.coordinates == "spherical" and len(self.magnitude_indices) != 3:
             names = self.magnitude_names or self.action.names
             raise ConfigError(

@@ -21,7 +21,7 @@ checkpoint's processors:
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.processors import TextSpec, form_of
 from vla_ros.registry import OWN, TEXT_MODELS, check_names
+from vla_ros.schema import About, Checked
 
 PolicyState = Mapping[str, Tensor]
 """Recurrent or memory state of a batch. Owned by the caller, who drops it at the start of an episode."""
@@ -41,16 +42,10 @@ MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
-    """Configuration common to all architectures; each adds its own fields.
+class PolicyConfig(Checked):
+    """Configuration common to all architectures; each adds its own fields, checked when built.
 
     Attributes:
-        inputs: Features that the policy sees, by key.
-        action: The action feature.
-        n_obs_steps: T, frames per observation.
-        action_horizon: H, steps predicted.
-        n_action_steps: Steps of a chunk meant to be executed before a newer one replaces it.
-        text: How the policy wants the instruction; None when it reads none. The processors make it so.
         text_kinds: Of the class: the kinds of text that the architecture can read; of another package, it reads those
             that have one of these kinds' form.
         takes_goal_image: Of the class: whether it can follow a picture of the goal, ``goal.image``.
@@ -59,18 +54,22 @@ class PolicyConfig:
     text_kinds: ClassVar[tuple[str, ...]] = ()
     takes_goal_image: ClassVar[bool] = False
 
-    inputs: dict[str, FeatureSpec]
-    action: FeatureSpec
-    n_obs_steps: int = 1
-    action_horizon: int = 1
-    n_action_steps: int = 1
-    text: TextSpec | None = None
+    inputs: Annotated[dict[str, FeatureSpec], About("Features that the policy sees, by key.")]
+    action: Annotated[FeatureSpec, About("The action feature.")]
+    n_obs_steps: Annotated[int, About("T, frames per observation.", at_least=1, at_most=MOST_STEPS)] = 1
+    action_horizon: Annotated[int, About("H, steps predicted.", at_least=1, at_most=MOST_STEPS)] = 1
+    n_action_steps: Annotated[
+        int,
+        About("Steps of a chunk meant to be executed before a newer one replaces it.", at_least=1, at_most=MOST_STEPS),
+    ] = 1
+    text: Annotated[
+        TextSpec | None,
+        About("How the policy wants the instruction; null when it reads none. The processors make it so."),
+    ] = None
 
     def __post_init__(self) -> None:
         check_names(self)
-        for name in ("n_obs_steps", "action_horizon", "n_action_steps"):
-            if not 1 <= getattr(self, name) <= MOST_STEPS:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1 and at most {MOST_STEPS}.")
+        super().__post_init__()
         if self.n_action_steps > self.action_horizon:
             raise ConfigError(
                 f"n_action_steps={self.n_action_steps} exceeds action_horizon={self.action_horizon}; "

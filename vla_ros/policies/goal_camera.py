@@ -1,22 +1,25 @@
 """Which camera took the picture of the goal: what reads that camera's images reads the goal. No weights."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import PolicyConfig
+from vla_ros.schema import About, Only
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoalCameraConfig(PolicyConfig):
-    """Options of policies that may see a picture of their goal.
+    """Options of policies that may see a picture of their goal."""
 
-    Attributes:
-        goal_camera: The camera whose weights read ``goal.image``. None: the first one; training fills in the
-            contract's.
-    """
-
-    goal_camera: str | None = None
+    goal_camera: Annotated[
+        str | None,
+        About(
+            "The camera whose weights read `goal.image`; by default the first one. Training fills in the contract's.",
+            only=Only(f"with '{GOAL_IMAGE}' among the inputs", lambda config: config.has_goal),
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

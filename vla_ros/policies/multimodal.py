@@ -6,7 +6,7 @@ Axis legend: B batch, T n_obs_steps, I images per sample, L text tokens, S state
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from vla_ros.objectives import Diffusion
 from vla_ros.policies.base import MOST_STEPS, Batch
 from vla_ros.policies.goal_camera import GoalCameraConfig
 from vla_ros.processors import TextSpec
+from vla_ros.schema import About, Only
 
 GOAL_KEY = GOAL_IMAGE
 TEXT_KEY = "task_tokens"
@@ -27,48 +28,99 @@ PALIGEMMA_TEXT = TextSpec(kind="tokenizer", source="google/paligemma-3b-pt-224",
 """The text of the published models. The vocabulary is the embedding's size, more than the tokenizer's tokens."""
 
 
+_LEARNS = Only("where the action expert is trained", lambda config: config.learns_flow)
+_SAMPLES = Only("where the action expert's actions are predicted", lambda config: config.samples_flow)
+_DIFFUSION = Only("with objective 'diffusion'", lambda config: config.objective == "diffusion")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MultimodalConfig(GoalCameraConfig):
     """Options of policies whose language-model expert meets an action expert; the defaults are PaliGemma's sizes.
 
-    Attributes:
-        vision: How images become tokens.
-        attention: What the two experts share.
-        prefix_expert: The language model, which sees images and text.
-        action_expert: The smaller one, which sees proprioception and actions.
-        text: The instruction as ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a
-            token), or None when the policy reads none.
-        goal_dropout: Share of training samples that see no goal image, in [0, 1). Above 0, an observation without
-            ``goal.image`` is allowed.
-        objective: What the action expert learns. ``flow_matching``: the velocity from noise to actions. ``diffusion``:
-            the noise in noisy actions. The network is the same, its weights are not.
-        flow_steps: Steps from noise to actions: Euler's for flow matching, DDIM's for diffusion.
-        flow_samples: Noise and time draws per training sample. More than one share the encoding of the observation,
-            which is most of the work.
-        diffusion_train_steps: Noise levels of diffusion.
-        diffusion_clip: Limit to which diffusion clips what it takes the actions for, in each step. 1 needs actions
-            normalised to [−1, 1]; other normalisations need a limit that none of their actions passes. None clips
-            nothing, and takes a nearly perfect network: its errors at the noisiest level count 2,000-fold.
-        pretrained_language: Name or folder of a transformers Gemma or PaliGemma to start from, or None.
-        pretrained_vision: Name or folder of a transformers SigLIP or PaliGemma to start from, or None.
+    The batch holds the instruction as ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a
+    token).
     """
 
     text_kinds: ClassVar[tuple[str, ...]] = ("tokenizer", "characters")
     takes_goal_image: ClassVar[bool] = True
 
-    vision: VisionOptions = field(default_factory=VisionOptions)
-    attention: AttentionOptions = field(default_factory=AttentionOptions)
-    prefix_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=2048, mlp_dim=16384))
-    action_expert: ExpertOptions = field(default_factory=lambda: ExpertOptions(width=1024, mlp_dim=4096))
-    text: TextSpec | None = PALIGEMMA_TEXT
-    goal_dropout: float = 0.0
-    objective: Literal["flow_matching", "diffusion"] = "flow_matching"
-    flow_steps: int = 10
-    flow_samples: int = 1
-    diffusion_train_steps: int = 100
-    diffusion_clip: float | None = 1.0
-    pretrained_language: str | None = None
-    pretrained_vision: str | None = None
+    vision: Annotated[VisionOptions, About("How images become tokens.")] = field(default_factory=VisionOptions)
+    attention: Annotated[AttentionOptions, About("What the two experts share.")] = field(
+        default_factory=AttentionOptions
+    )
+    prefix_expert: Annotated[ExpertOptions, About("The language model, which sees images and text.")] = field(
+        default_factory=lambda: ExpertOptions(width=2048, mlp_dim=16384)
+    )
+    action_expert: Annotated[ExpertOptions, About("The smaller one, which sees proprioception and actions.")] = field(
+        default_factory=lambda: ExpertOptions(width=1024, mlp_dim=4096)
+    )
+    text: Annotated[TextSpec | None, About("The instruction; null when the policy reads none.")] = PALIGEMMA_TEXT
+    goal_dropout: Annotated[
+        float,
+        About(
+            "Share of training samples that see no goal image. Above 0, an observation without `goal.image` is "
+            "allowed.",
+            at_least=0,
+            below=1,
+        ),
+    ] = 0.0
+    objective: Annotated[
+        Literal["flow_matching", "diffusion"],
+        About(
+            "What the action expert learns. `flow_matching`: the velocity from noise to actions. `diffusion`: the "
+            "noise in noisy actions. The network is the same, its weights are not.",
+            only=_LEARNS,
+        ),
+    ] = "flow_matching"
+    flow_steps: Annotated[
+        int,
+        About(
+            "Steps from noise to actions: Euler's for flow matching, DDIM's for diffusion.",
+            at_least=1,
+            at_most=MOST_STEPS,
+            only=_SAMPLES,
+        ),
+    ] = 10
+    flow_samples: Annotated[
+        int,
+        About(
+            "Noise and time draws per training sample. More than one share the encoding of the observation, which is "
+            "most of the work.",
+            at_least=1,
+            at_most=MOST_STEPS,
+            only=_LEARNS,
+        ),
+    ] = 1
+    diffusion_train_steps: Annotated[
+        int, About("Noise levels of diffusion.", at_least=1, at_most=MOST_STEPS, only=_DIFFUSION)
+    ] = 100
+    diffusion_clip: Annotated[
+        float | None,
+        About(
+            "Limit to which diffusion clips what it takes the actions for, in each step. 1 needs actions normalised to "
+            "[−1, 1]; other normalisations need a limit that none of their actions passes. Null clips nothing, and "
+            "takes a nearly perfect network: its errors at the noisiest level count 2,000-fold.",
+            above=0,
+            note="null clips nothing",
+            only=_DIFFUSION,
+        ),
+    ] = 1.0
+    pretrained_language: Annotated[
+        str | None, About("Name or folder of a transformers Gemma or PaliGemma to start from, or null.")
+    ] = None
+    pretrained_vision: Annotated[
+        str | None, About("Name or folder of a transformers SigLIP or PaliGemma to start from, or null.")
+    ] = None
+
+    @property
+    def learns_flow(self) -> bool:
+        """Whether the action expert is trained."""
+        return True
+
+    @property
+    def samples_flow(self) -> bool:
+        """Whether the action expert's actions are predicted."""
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,12 +129,7 @@ class MultimodalConfig(GoalCameraConfig):
                 raise ConfigError(f"inputs: '{key}' holds {spec.kind}; this policy sees images and vectors only.")
         if not self.camera_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
-        for name in ("flow_steps", "flow_samples", "diffusion_train_steps"):
-            if not 1 <= getattr(self, name) <= MOST_STEPS:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1 and at most {MOST_STEPS}.")
         self._check_diffusion()
-        if not 0.0 <= self.goal_dropout < 1.0:
-            raise ConfigError(f"goal_dropout={self.goal_dropout:g} must be at least 0 and below 1.")
         if self.goal_dropout and not self.has_goal:
             raise ConfigError(f"goal_dropout={self.goal_dropout:g}, but '{GOAL_KEY}' is not among the inputs.")
         if self.pretrained_vision is not None and self.vision.kind != "vit":
@@ -128,8 +175,6 @@ class MultimodalConfig(GoalCameraConfig):
         return (*cameras, self.camera_keys.index(self.camera_of_goal)) if self.has_goal else tuple(cameras)
 
     def _check_diffusion(self) -> None:
-        if self.diffusion_clip is not None and not self.diffusion_clip > 0.0:
-            raise ConfigError(f"diffusion_clip={self.diffusion_clip:g} must be above 0; null clips nothing.")
         if self.objective == "diffusion" and self.flow_steps > self.diffusion_train_steps:
             raise ConfigError(
                 f"flow_steps={self.flow_steps} exceeds diffusion_train_steps={self.diffusion_train_steps}; "

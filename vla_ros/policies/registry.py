@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from vla_ros.contract import Section
-from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.base import Policy, PolicyConfig
 from vla_ros.registry import POLICIES
+from vla_ros.schema import Section, read_dataclass, to_plain
 
 ENTRY_POINT_GROUP = POLICIES.group
 

@@ -1,10 +1,11 @@
 """What to normalise how. Plain values, checked when built; no tensors."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.schema import About, Checked
 
 Mode = Literal["mean_std", "min_max", "quantile", "identity"]
 ImageMode = Literal["imagenet", "mean_std", "min_max", "identity"]
@@ -13,7 +14,7 @@ LARGEST_SIDE = 32_768  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessorOptions:
+class ProcessorOptions(Checked):
     """How each kind of feature is normalised.
 
     ``mean_std``: zero mean, unit deviation. ``min_max``: the data's range to [−1, 1]. ``quantile``: the range between
@@ -21,25 +22,21 @@ class ProcessorOptions:
     bytes and are scaled to [0, 1] first; ``imagenet`` then takes ImageNet's mean and deviation, ``min_max`` maps
     [0, 1] to [−1, 1].
 
-    Attributes:
-        images: Of every image.
-        vectors: Of proprioception.
-        windows: Of IMU windows, per field.
-        points: Of point clouds, per field; metric radii want them as they are.
-        action: Of the action; undone on what the policy predicts.
-        keys: Exceptions by feature key.
-        image_size: (height, width) in pixels to which images are resized (bilinear, antialiased); None keeps them.
     """
 
-    images: ImageMode = "imagenet"
-    vectors: Mode = "mean_std"
-    windows: Mode = "mean_std"
-    points: Mode = "identity"
-    action: Mode = "min_max"
-    keys: dict[str, str] = field(default_factory=dict)
-    image_size: tuple[int, int] | None = None
+    images: Annotated[ImageMode, About("Of every image.")] = "imagenet"
+    vectors: Annotated[Mode, About("Of proprioception.")] = "mean_std"
+    windows: Annotated[Mode, About("Of IMU windows, per field.")] = "mean_std"
+    points: Annotated[Mode, About("Of point clouds, per field; metric radii want them as they are.")] = "identity"
+    action: Annotated[Mode, About("Of the action; undone on what the policy predicts.")] = "min_max"
+    keys: Annotated[dict[str, str], About("Exceptions by feature key.")] = field(default_factory=dict)
+    image_size: Annotated[
+        tuple[int, int] | None,
+        About("(height, width) to which images are resized (bilinear, antialiased); null keeps them.", "pixels"),
+    ] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.image_size is not None and not all(1 <= size <= LARGEST_SIDE for size in self.image_size):
             raise ConfigError(
                 f"image_size={list(self.image_size)} must be 1×1 to {LARGEST_SIDE}×{LARGEST_SIDE} pixels."

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from vla_ros.contract import GOAL_IMAGE, FeatureSpec, Section
-from vla_ros.contract.options import read_dataclass, to_plain
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
 from vla_ros.processors.affine import DEGENERATE, Affine, affine_from_statistics
 from vla_ros.processors.options import ProcessorOptions
 from vla_ros.processors.saved import STATISTICS_KEPT, SavedNumbers, check_feature, mapped_names
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_spec import TextSpec
+from vla_ros.schema import Section, read_dataclass, to_plain
 
 Statistics = Mapping[str, Mapping[str, ArrayLike]]
 """Feature key → statistic name → values, as datasets keep them; images in 0–1."""

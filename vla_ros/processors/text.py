@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vla_ros.contract import Section
-from vla_ros.contract.options import read_dataclass, to_plain
 from vla_ros.data_types import ObservationError
 from vla_ros.processors.saved import SavedNumbers
 from vla_ros.processors.text_models import TextModel, build_text_model
 from vla_ros.processors.text_spec import TextSpec
+from vla_ros.schema import Section, read_dataclass, to_plain
 
 PREFIX = "text/"
 SAVED = 1000

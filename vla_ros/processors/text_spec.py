@@ -1,10 +1,11 @@
 """What a policy wants of the instruction. Plain values, checked when built; no tensors, no language model."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from vla_ros.data_types import ConfigError
 from vla_ros.registry import TEXT_MODELS, TextModelName, check_names
+from vla_ros.schema import About, Checked, Only
 
 TextForm = Literal["tokens", "vector", "vectors"]
 """What an instruction becomes: numbers to look up, one vector, or a vector for each token."""
@@ -25,7 +26,7 @@ LONGEST = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSpec:
+class TextSpec(Checked):
     """How the instruction reaches a policy.
 
     ``characters``: one number per character, from a fixed list; needs no other package. ``tokenizer``: tokens of a
@@ -36,27 +37,55 @@ class TextSpec:
     The batch gets ``task_tokens`` int64 [B, L] (form tokens), ``task_embedding`` float32 [B, E] (vector) or
     ``task_embeddings`` float32 [B, L, E] (vectors); all but ``task_embedding`` come with
     ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
-
-    Attributes:
-        kind: One of the above, or of another package; a name in `vla_ros.registry.TEXT_MODELS`.
-        length: L, tokens or characters.
-        source: Name or folder of the transformers model; not of ``characters``.
-        vocabulary_size: Tokens that the policy knows, of ``tokenizer``.
-        width: E, of ``encoder`` and ``sentence_embedding`` (0: MiniLM's 384).
-        characters: Those known, of ``characters``: the first is 1, any other character 0. Padding is with spaces.
     """
 
-    kind: TextModelName = "characters"
-    length: int = 12
-    source: str | None = None
-    vocabulary_size: int = 0
-    width: int = 0
-    characters: str = CHARACTERS
+    kind: Annotated[
+        TextModelName,
+        About("How the instruction reaches the policy: one of the above, or of another package."),
+    ] = "characters"
+    length: Annotated[
+        int,
+        About(
+            "L, tokens or characters.",
+            at_least=1,
+            at_most=LONGEST,
+            only=Only("of tokens, not with kind 'sentence_embedding'", lambda spec: spec.form != "vector"),
+        ),
+    ] = 12
+    source: Annotated[
+        str | None,
+        About(
+            "Name or folder of the transformers model.",
+            only=Only("of a transformers model, not with kind 'characters'", lambda spec: spec.kind != "characters"),
+        ),
+    ] = None
+    vocabulary_size: Annotated[
+        int,
+        About(
+            "Tokens that the policy knows.",
+            only=Only(
+                "of tokens, not with kind 'characters'", lambda spec: spec.is_tokens and spec.kind != "characters"
+            ),
+        ),
+    ] = 0
+    width: Annotated[
+        int,
+        About(
+            "E, of the vectors (0: MiniLM's 384).",
+            only=Only("of vectors, with kind 'encoder' or 'sentence_embedding'", lambda spec: not spec.is_tokens),
+        ),
+    ] = 0
+    characters: Annotated[
+        str,
+        About(
+            "Those known: the first is 1, any other character 0. Padding is with spaces.",
+            only=Only("with kind 'characters'", lambda spec: spec.kind == "characters"),
+        ),
+    ] = CHARACTERS
 
     def __post_init__(self) -> None:
         check_names(self)
-        if not 1 <= self.length <= LONGEST:
-            raise ConfigError(f"length={self.length} must be at least 1 and at most {LONGEST}.")
+        super().__post_init__()
         if self.kind in ("tokenizer", "encoder") and self.source is None:
             raise ConfigError(f"kind '{self.kind}' needs source, the name or folder of a transformers model.")
         if self.kind == "tokenizer" and self.vocabulary_size < 1:

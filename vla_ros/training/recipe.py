@@ -10,134 +10,105 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-
-from vla_ros.contract import Section, load_yaml
-from vla_ros.contract.options import read_dataclass
 from vla_ros.data_types import ConfigError
 from vla_ros.processors import ProcessorOptions
+from vla_ros.schema import About, Checked, Only, Section, file_form_of, load_yaml, parse_yaml, read_dataclass
 
-
-def _at_least(options: object, names: Sequence[str], minimum: float, exclusive: bool = False) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and (value < minimum or (exclusive and value == minimum)):
-            raise ConfigError(f"{name}={value:g} must be {'above' if exclusive else 'at least'} {minimum:g}.")
+_FALLING = Only("with name 'cosine' or 'one_cycle'", lambda schedule: schedule.name in ("cosine", "one_cycle"))
+_PLATEAU = Only("with name 'plateau'", lambda schedule: schedule.name == "plateau")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Where the data is.
+class DataOptions(Checked):
+    """Where the data is."""
 
-    Attributes:
-        root: Dataset folder.
-        contract: Contract to train under in place of the dataset's own copy: one whose numbers mean the same, but with
-            other topics or limits, or with a goal. None takes the copy. A dataset of another writer has none and needs
-            one here; rate, sizes and the order of equal names are held against it.
-        validation_fraction: Share of the episodes kept for validation; 0 validates nothing.
-    """
-
-    root: str
-    contract: str | None = None
-    validation_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.validation_fraction < 1.0:
-            raise ConfigError(f"validation_fraction={self.validation_fraction:g} must be at least 0 and below 1.")
+    root: Annotated[str, About("Dataset folder.")]
+    contract: Annotated[
+        str | None,
+        About(
+            "Contract to train under in place of the dataset's own copy: one whose numbers mean the same, but with "
+            "other topics or limits, or with a goal. Null takes the copy. A dataset of another writer has none and "
+            "needs one here; rate, sizes and the order of equal names are held against it."
+        ),
+    ] = None
+    validation_fraction: Annotated[
+        float, About("Share of the episodes kept for validation; 0 validates nothing.", at_least=0, below=1)
+    ] = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyChoice:
-    """Which architecture, with which options.
+class PolicyChoice(Checked):
+    """Which architecture, with which options."""
 
-    Attributes:
-        name: Name in the policy registry.
-        options: YAML file of its options, relative to the recipe; None takes the defaults.
-        overrides: Options that differ from that file.
-    """
-
-    name: str
-    options: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    name: Annotated[str, About("Name in the policy registry.")]
+    options: Annotated[
+        str | None, About("YAML file of its options, relative to the recipe; null takes the defaults.")
+    ] = None
+    overrides: Annotated[dict[str, Any], About("Options that differ from that file.")] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimiserOptions:
-    """How weights are changed.
+class OptimiserOptions(Checked):
+    """How weights are changed."""
 
-    Attributes:
-        name: ``adam`` decays every weight (L2); ``adamw`` decays matrices and kernels only.
-        lr: Largest learning rate.
-        weight_decay: As the optimiser defines it.
-        betas: Of Adam's moments.
-        grad_clip: Largest norm of the gradient; None does not clip.
-    """
-
-    name: Literal["adam", "adamw"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    grad_clip: float | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(self, ("lr", "grad_clip"), 0.0, exclusive=True)
-        _at_least(self, ("weight_decay",), 0.0)
+    name: Annotated[
+        Literal["adam", "adamw"],
+        About("`adam` decays every weight (L2); `adamw` decays matrices and kernels only."),
+    ] = "adamw"
+    lr: Annotated[float, About("Largest learning rate.", above=0)] = 1e-3
+    weight_decay: Annotated[float, About("As the optimiser defines it.", at_least=0)] = 1e-4
+    betas: Annotated[tuple[float, float], About("Of Adam's moments.")] = (0.9, 0.999)
+    grad_clip: Annotated[float | None, About("Largest norm of the gradient; null does not clip.", above=0)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleOptions:
-    """How the learning rate goes, as a share of its largest value.
+class ScheduleOptions(Checked):
+    """How the learning rate goes, as a share of its largest value."""
 
-    Attributes:
-        name: ``constant``; ``cosine`` down to `final_share`; ``one_cycle``: cosine up from 1/25, then down;
-            ``plateau``: times `factor` when validation stops improving.
-        warmup_share: Share of all steps spent rising, linearly (one_cycle: by a cosine).
-        final_share: Where cosine and one_cycle end.
-        factor, patience, threshold: Of ``plateau``: what to multiply by, after how many epochs without an
-            improvement by this share.
-    """
-
-    name: Literal["constant", "cosine", "one_cycle", "plateau"] = "constant"
-    warmup_share: float = 0.0
-    final_share: float = 0.0
-    factor: float = 0.5
-    patience: int = 2
-    threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        for name in ("warmup_share", "final_share", "threshold"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(f"{name}={getattr(self, name):g} must be at least 0 and below 1.")
-        if not 0.0 < self.factor < 1.0:
-            raise ConfigError(f"factor={self.factor:g} must be between 0 and 1.")
-        _at_least(self, ("patience",), 0)
+    name: Annotated[
+        Literal["constant", "cosine", "one_cycle", "plateau"],
+        About(
+            "`constant`; `cosine` down to `final_share`; `one_cycle`: cosine up from 1/25, then down; `plateau`: times "
+            "`factor` when validation stops improving."
+        ),
+    ] = "constant"
+    warmup_share: Annotated[
+        float,
+        About("Share of all steps spent rising, linearly (one_cycle: by a cosine).", at_least=0, below=1),
+    ] = 0.0
+    final_share: Annotated[float, About("Where the course ends.", at_least=0, below=1, only=_FALLING)] = 0.0
+    factor: Annotated[float, About("What to multiply by.", above=0, below=1, only=_PLATEAU)] = 0.5
+    patience: Annotated[int, About("Epochs without an improvement before that.", at_least=0, only=_PLATEAU)] = 2
+    threshold: Annotated[float, About("Smallest share that is an improvement.", at_least=0, below=1, only=_PLATEAU)] = (
+        0.01
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
+class AugmentationOptions(Checked):
     """Random changes to training observations, the same for all frames of a window.
 
-    Attributes:
-        random_shift: Largest shift in pixels along each axis; edges are repeated.
-        brightness: Largest change, as a share of full scale.
-        contrast: Largest change of the spread around each image's mean, as a share.
-        vector_dropout: Share of windows whose vectors (proprioception and the like) are all replaced by their means, so
-            that a policy cannot do without its pictures. A demonstration's positions alone give away where it is
-            heading, and a policy that reads only them does not know where to go when it starts (causal confusion: de
-            Haan et al., NeurIPS 2019, arXiv:1905.11979).
+    A demonstration's positions alone give away where it is heading, and a policy that reads only them does not know
+    where to go when it starts (causal confusion: de Haan et al., NeurIPS 2019, arXiv:1905.11979); hence
+    `vector_dropout`.
     """
 
-    random_shift: int = 0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    vector_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least(self, ("random_shift", "brightness", "contrast", "vector_dropout"), 0)
-        if self.vector_dropout >= 1.0:
-            raise ConfigError(f"vector_dropout={self.vector_dropout:g} must be below 1.")
+    random_shift: Annotated[int, About("Largest shift along each axis; edges are repeated.", "pixels", at_least=0)] = 0
+    brightness: Annotated[float, About("Largest change, as a share of full scale.", at_least=0)] = 0.0
+    contrast: Annotated[
+        float, About("Largest change of the spread around each image's mean, as a share.", at_least=0)
+    ] = 0.0
+    vector_dropout: Annotated[
+        float,
+        About(
+            "Share of windows whose vectors (proprioception and the like) are all replaced by their means, so that a "
+            "policy cannot do without its pictures.",
+            at_least=0,
+            below=1,
+        ),
+    ] = 0.0
 
     @property
     def changes_anything(self) -> bool:
@@ -146,56 +117,55 @@ class AugmentationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A training run.
+class Recipe(Checked):
+    """A training run. Equal seeds give equal weights on one machine."""
 
-    Attributes:
-        output: Folder of the run.
-        dataset: Where the data is.
-        policy: Architecture and options; `load_recipe` merges the options file into ``overrides``.
-        inputs: Feature keys that the policy sees; ``goal.image`` where the contract says whose picture that is.
-        normalisation: How features are normalised.
-        epochs, steps: How long; exactly one of them.
-        batch_size: Windows per step.
-        optimiser, schedule, augmentation: See there.
-        ema_decay: Keep an exponential average of the weights, and validate and save that; None does not.
-        early_stop_epochs: Stop when validation has not improved for so many epochs; None does not.
-        keep_best: Save the weights with the lowest validation loss instead of the last ones.
-        save_every_epochs: How often the state for resuming is written.
-        seed: Decides the split, the initial weights and everything random. Equal seeds give equal weights on one
-            machine.
-        device: torch device; ``auto`` takes a GPU when there is one.
-        precision: ``bf16`` runs forward passes in bfloat16 where that is safe.
-        threads: torch threads; None leaves torch's choice. The weights' last digits depend on it.
-    """
-
-    output: str
-    dataset: DataOptions
-    policy: PolicyChoice
-    inputs: tuple[str, ...]
-    normalisation: ProcessorOptions = field(default_factory=ProcessorOptions)
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int = 64
-    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-    ema_decay: float | None = None
-    early_stop_epochs: int | None = None
-    keep_best: bool = True
-    save_every_epochs: int = 1
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int | None = None
+    output: Annotated[str, About("Folder of the run.")]
+    dataset: Annotated[DataOptions, About("Where the data is.")]
+    policy: Annotated[PolicyChoice, About("Architecture and options.")]
+    inputs: Annotated[
+        tuple[str, ...],
+        About("Feature keys that the policy sees; `goal.image` where the contract says whose picture that is."),
+    ]
+    normalisation: Annotated[ProcessorOptions, About("How features are normalised.")] = field(
+        default_factory=ProcessorOptions
+    )
+    epochs: Annotated[int | None, About("How long; this or `steps`.", at_least=1)] = None
+    steps: Annotated[int | None, About("How long; this or `epochs`.", at_least=1)] = None
+    batch_size: Annotated[int, About("Windows per step.", at_least=1)] = 64
+    optimiser: Annotated[OptimiserOptions, About("How weights are changed.")] = field(default_factory=OptimiserOptions)
+    schedule: Annotated[ScheduleOptions, About("How the learning rate goes.")] = field(default_factory=ScheduleOptions)
+    augmentation: Annotated[AugmentationOptions, About("Random changes to training observations.")] = field(
+        default_factory=AugmentationOptions
+    )
+    ema_decay: Annotated[
+        float | None,
+        About(
+            "Keep an exponential average of the weights, and validate and save that; null does not.", above=0, below=1
+        ),
+    ] = None
+    early_stop_epochs: Annotated[
+        int | None,
+        About("Stop when validation has not improved for so many epochs; null does not.", at_least=1),
+    ] = None
+    keep_best: Annotated[bool, About("Save the weights with the lowest validation loss instead of the last ones.")] = (
+        True
+    )
+    save_every_epochs: Annotated[int, About("How often the state for resuming is written.", "epochs", at_least=1)] = 1
+    seed: Annotated[int, About("Decides the split, the initial weights and everything random.", at_least=0)] = 0
+    device: Annotated[str, About("torch device; `auto` takes a GPU when there is one.")] = "auto"
+    precision: Annotated[
+        Literal["fp32", "bf16"], About("`bf16` runs forward passes in bfloat16 where that is safe.")
+    ] = "fp32"
+    threads: Annotated[
+        int | None,
+        About("torch threads; null leaves torch's choice. The weights' last digits depend on it.", at_least=1),
+    ] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.epochs is None) == (self.steps is None):
             raise ConfigError("give either epochs or steps, not both and not neither.")
-        _at_least(self, ("epochs", "steps", "batch_size", "early_stop_epochs", "save_every_epochs", "threads"), 1)
-        _at_least(self, ("seed",), 0)
-        if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
-            raise ConfigError(f"ema_decay={self.ema_decay:g} must be between 0 and 1.")
         if not self.inputs or len(set(self.inputs)) != len(self.inputs):
             raise ConfigError(f"inputs must be one or more different feature keys, got {list(self.inputs)}.")
         if self.dataset.validation_fraction == 0.0:
@@ -203,6 +173,16 @@ class Recipe:
                 raise ConfigError("early_stop_epochs needs validation, but dataset.validation_fraction is 0.")
             if self.schedule.name == "plateau":
                 raise ConfigError("schedule.name 'plateau' needs validation, but dataset.validation_fraction is 0.")
+
+
+@file_form_of(Recipe)
+@dataclass(frozen=True, kw_only=True)
+class RecipeFile(Recipe):
+    """A recipe's file, which may leave out what it extends."""
+
+    extends: Annotated[
+        str | None, About("Recipe to start from, relative to this file; each field given here replaces its, whole.")
+    ] = None
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -265,10 +245,7 @@ def _override(content: Any, override: str, source: str) -> Any:
     place, equals, text = override.partition("=")
     if not equals or not place:
         raise ConfigError(f"override '{override}' must have the form a.b=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as reason:
-        raise ConfigError(f"override '{override}': the value is not YAML: {' '.join(str(reason).split())}") from reason
+    value = parse_yaml(text, f"override '{override}': the value is not YAML", ConfigError)
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         value = float(value)  # YAML 1.1 reads 1e-4, which everybody types, as text
     content = deepcopy(content)

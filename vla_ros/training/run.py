@@ -20,13 +20,13 @@ from typing import Any
 import torch
 import yaml
 
-from vla_ros.checkpoint import contract_differences, replace_extra_file, save_checkpoint
-from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, load_contract
-from vla_ros.contract.options import to_plain
+from vla_ros.checkpoint import replace_extra_file, save_checkpoint
+from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
 from vla_ros.policies import Policy, build_policy, policy_class
 from vla_ros.processors import Processors
+from vla_ros.schema import to_plain
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
 from vla_ros.training.progress import TrainingProgress, default_progress
 from vla_ros.training.recipe import Recipe

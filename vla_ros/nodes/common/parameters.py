@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.schema.json_schema import DIALECT
 
 Value: TypeAlias = bool | int | float | str
 
@@ -91,6 +92,24 @@ def parameter_table(rows: Sequence[ParameterRow]) -> str:
         notes = ", ".join(note for note in (row.unit, _constraint(row), "" if row.read_only else "changeable") if note)
         lines.append(f"| `{row.name}` | {type(row.default).__name__} | `{default}` | {notes} | {row.description} |")
     return "\n".join(lines) + "\n"
+
+
+def parameter_schema(node: str, rows: Sequence[ParameterRow]) -> dict[str, Any]:
+    """Return the JSON schema of a params file of a node."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    known: dict[str, Any] = {"use_sim_time": {"type": "boolean"}}
+    for row in rows:
+        unit = f" [{row.unit}]" if row.unit else ""
+        bounds = {"minimum": row.minimum, "maximum": row.maximum, "enum": list(row.choices) or None}
+        known[row.name] = {
+            "type": names[type(row.default)],
+            "description": f"{row.description}{unit}",
+            "default": row.default,
+            **{name: bound for name, bound in bounds.items() if bound is not None},
+        }
+    parameters = {"type": "object", "properties": known, "additionalProperties": False}
+    section = {"type": "object", "properties": {"ros__parameters": parameters}, "required": ["ros__parameters"]}
+    return {"$schema": DIALECT, "title": f"Parameters of {node}", "type": "object", "properties": {node: section}}
 
 
 def _constraint(row: ParameterRow) -> str:

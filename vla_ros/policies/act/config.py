@@ -1,13 +1,18 @@
 """Options of ACT, checked when built."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig
+from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
+from vla_ros.schema import About, Only
 
 WALKTHROUGH_HEAD = (2048, 1024)
+
+
+_CVAE = Only("with cvae", lambda config: config.cvae)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,62 +21,66 @@ class ActConfig(ActionObjectiveConfig):
 
     `ActionObjectiveConfig` has those of the motion and the bins. Where an option may be None, None takes what
     the variant has: the walkthrough's, or with `cvae` the published one's.
-
-    Attributes:
-        cvae: The published ACT: a latent variable in training, image maps as tokens, one frame. Otherwise the
-            walkthrough's: a token per frame.
-        backbone: Name in `vla_ros.registry.ENCODERS`; the published one is ``resnet18_frozen_norm``.
-        backbone_weights: File of pretrained weights, read before training; None starts from nothing.
-        pooling: Of the walkthrough's variant: ``average``, or the positions of ``spatial_softmax`` keypoints.
-        share_encoder: One backbone for all cameras instead of one each; they must then have one image size.
-        width: D, of every token.
-        n_heads: Attention heads.
-        mlp_dim: Hidden width of the feed-forwards; the published one has 3200.
-        n_encoder_layers: Over the observation; with `cvae` also over the actions.
-        n_decoder_layers: Over the queries, all used; the published one has 7.
-        dropout: In transformer and head, in [0, 1).
-        head: Name in `vla_ros.registry.HEADS` of what makes an action of a query's output.
-        head_dims: Widths of the head's hidden layers; None: 2048 and 1024, with `cvae` none.
-        tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range. None: unless `cvae`.
-        objective: Error of the regression, or ``cross_entropy`` over bins, for which `tanh` means nothing; None:
-            ``smooth_l1``, with `cvae` ``l1``.
-        magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its target. None: unless `cvae`.
-        latent_dim: Z, of the CVAE.
-        kl_weight: Of the CVAE's divergence, beside the error of the actions.
     """
 
-    cvae: bool = False
-    backbone: EncoderName = "cnn"
-    backbone_weights: str | None = None
-    pooling: PoolingName = "average"
-    share_encoder: bool = False
-    width: int = 512
-    n_heads: int = 8
-    mlp_dim: int = 2048
-    n_encoder_layers: int = 4
-    n_decoder_layers: int = 4
-    dropout: float = 0.1
-    head: HeadName = "mlp"
-    head_dims: tuple[int, ...] | None = None
-    tanh: bool | None = None
-    objective: ObjectiveName | None = None
-    magnitude_weighting: bool | None = None
-    latent_dim: int = 32
-    kl_weight: float = 10.0
+    cvae: Annotated[
+        bool,
+        About(
+            "The published ACT: a latent variable in training, image maps as tokens, one frame. Otherwise the "
+            "walkthrough's: a token per frame."
+        ),
+    ] = False
+    backbone: Annotated[
+        EncoderName,
+        About("Name in `vla_ros.registry.ENCODERS`; the published one is `resnet18_frozen_norm`."),
+    ] = "cnn"
+    backbone_weights: Annotated[
+        str | None, About("File of pretrained weights, read before training; null starts from nothing.")
+    ] = None
+    pooling: Annotated[
+        PoolingName,
+        About("Of the walkthrough's variant: `average`, or the positions of `spatial_softmax` keypoints."),
+    ] = "average"
+    share_encoder: Annotated[
+        bool,
+        About("One backbone for all cameras instead of one each; they must then have one image size."),
+    ] = False
+    width: Annotated[int, About("D, of every token.", at_least=1)] = 512
+    n_heads: Annotated[int, About("Attention heads.", at_least=1)] = 8
+    mlp_dim: Annotated[int, About("Hidden width of the feed-forwards; the published one has 3200.", at_least=1)] = 2048
+    n_encoder_layers: Annotated[int, About("Over the observation; with `cvae` also over the actions.", at_least=1)] = 4
+    n_decoder_layers: Annotated[int, About("Over the queries, all used; the published one has 7.", at_least=1)] = 4
+    dropout: Annotated[float, About("In transformer and head.", at_least=0, below=1)] = 0.1
+    head: Annotated[
+        HeadName, About("Name in `vla_ros.registry.HEADS` of what makes an action of a query's output.")
+    ] = "mlp"
+    head_dims: Annotated[
+        tuple[int, ...] | None,
+        About("Widths of the head's hidden layers; null: 2048 and 1024, with `cvae` none.", at_least=1),
+    ] = None
+    tanh: Annotated[
+        bool | None,
+        About(
+            "Bound predictions to (−1, 1); the actions must then be normalised to that range. Null: unless `cvae`.",
+            only=REGRESSED,
+        ),
+    ] = None
+    objective: Annotated[
+        ObjectiveName | None,
+        About("Error of the regression, or `cross_entropy` over bins; null: `smooth_l1`, with `cvae` `l1`."),
+    ] = None
+    magnitude_weighting: Annotated[
+        bool | None, About("Multiply each step's loss by 1 + 2‖a‖ of its target. Null: unless `cvae`.")
+    ] = None
+    latent_dim: Annotated[int, About("Z, of the CVAE.", at_least=1, only=_CVAE)] = 32
+    kl_weight: Annotated[
+        float, About("Of the CVAE's divergence, beside the error of the actions.", at_least=0, only=_CVAE)
+    ] = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sees_images_and_vectors(self, "act")
         check_shared_size(self, self.share_encoder)
-        for name in ("width", "n_heads", "mlp_dim", "n_encoder_layers", "n_decoder_layers", "latent_dim"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout={self.dropout:g} must be at least 0 and below 1.")
-        if self.kl_weight < 0.0:
-            raise ConfigError(f"kl_weight={self.kl_weight:g} must be at least 0.")
-        if any(width < 1 for width in self.head_widths):
-            raise ConfigError(f"head_dims={list(self.head_widths)} must all be at least 1.")
         if self.cvae and self.n_obs_steps != 1:
             raise ConfigError(f"cvae sees one frame, but n_obs_steps={self.n_obs_steps}; without cvae it sees more.")
         if self.cvae and self.pooling != "average":

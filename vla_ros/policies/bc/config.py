@@ -1,11 +1,13 @@
 """Options of the behaviour-cloning policy, checked when built."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import ActionObjective, ActionObjectiveConfig
+from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
+from vla_ros.schema import About, Only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,47 +15,62 @@ class BcConfig(ActionObjectiveConfig):
     """Options of `BcPolicy`; the defaults are the published BC-CNN.
 
     `ActionObjectiveConfig` has those of the motion and the bins.
-
-    Attributes:
-        backbone: Name in `vla_ros.registry.ENCODERS`.
-        backbone_weights: File of pretrained weights, read before training: safetensors or a torch state dict, of the
-            backbone or of torchvision's model of that name. None starts from nothing.
-        pooling: Name in `vla_ros.registry.POOLINGS`: ``average`` of each feature map, or the positions of
-            ``spatial_softmax`` keypoints.
-        share_encoder: One encoder for all cameras instead of one each; they must then have one image size.
-        gru_hidden_dim: Width of the recurrent memory between features and head; 0 for none. The memory then sees the
-            frames one after the other, and the episode's earlier ones through the policy state. Training predicts from
-            every one of the `n_obs_steps` frames.
-        head: Name in `vla_ros.registry.HEADS` of what makes actions of the features.
-        hidden_dims: Widths of the head's hidden layers.
-        dropout: In the head only, in [0, 1): no backbone has any.
-        tanh: Bound predictions to (−1, 1); the actions must then be normalised to that range.
-        objective: Error of the regression, or ``cross_entropy`` over bins, for which `tanh` means nothing.
-        magnitude_weighting: Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.
     """
 
-    backbone: EncoderName = "cnn"
-    backbone_weights: str | None = None
-    pooling: PoolingName = "average"
-    share_encoder: bool = False
-    gru_hidden_dim: int = 0
-    head: HeadName = "mlp"
-    hidden_dims: tuple[int, ...] = (512, 512)
-    dropout: float = 0.3
-    tanh: bool = True
-    objective: ObjectiveName = "smooth_l1"
-    magnitude_weighting: bool = True
+    backbone: Annotated[EncoderName, About("Name in `vla_ros.registry.ENCODERS`.")] = "cnn"
+    backbone_weights: Annotated[
+        str | None,
+        About(
+            "File of pretrained weights, read before training: safetensors or a torch state dict, of the backbone or "
+            "of torchvision's model of that name. Null starts from nothing."
+        ),
+    ] = None
+    pooling: Annotated[
+        PoolingName,
+        About(
+            "Name in `vla_ros.registry.POOLINGS`: `average` of each feature map, or the positions of "
+            "`spatial_softmax` keypoints."
+        ),
+    ] = "average"
+    share_encoder: Annotated[
+        bool,
+        About("One encoder for all cameras instead of one each; they must then have one image size."),
+    ] = False
+    gru_hidden_dim: Annotated[
+        int,
+        About(
+            "Width of the recurrent memory between features and head; 0 for none. The memory then sees the frames one "
+            "after the other, and the episode's earlier ones through the policy state. Training predicts from every "
+            "one of the `n_obs_steps` frames.",
+            at_least=0,
+        ),
+    ] = 0
+    head: Annotated[HeadName, About("Name in `vla_ros.registry.HEADS` of what makes actions of the features.")] = "mlp"
+    hidden_dims: Annotated[tuple[int, ...], About("Widths of the head's hidden layers.", at_least=1)] = (512, 512)
+    dropout: Annotated[
+        float,
+        About(
+            "In the head only: no backbone has any.",
+            at_least=0,
+            below=1,
+            only=Only(
+                "with hidden_dims, after whose layers it acts", lambda config: config.hidden_dims or not config.dropout
+            ),
+        ),
+    ] = 0.3
+    tanh: Annotated[
+        bool,
+        About("Bound predictions to (−1, 1); the actions must then be normalised to that range.", only=REGRESSED),
+    ] = True
+    objective: Annotated[ObjectiveName, About("Error of the regression, or `cross_entropy` over bins.")] = "smooth_l1"
+    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
+        True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sees_images_and_vectors(self, "bc")
         check_shared_size(self, self.share_encoder)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout={self.dropout:g} must be at least 0 and below 1.")
-        if any(width < 1 for width in self.hidden_dims):
-            raise ConfigError(f"hidden_dims={list(self.hidden_dims)} must all be at least 1.")
-        if self.gru_hidden_dim < 0:
-            raise ConfigError(f"gru_hidden_dim={self.gru_hidden_dim} must be at least 0.")
         if self.backbone_weights is not None and not self.image_keys:
             raise ConfigError(f"backbone_weights '{self.backbone_weights}' are given, but no input is an image.")
         _ = self.action_objective  # checks itself when built

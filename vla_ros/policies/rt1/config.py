@@ -1,13 +1,16 @@
 """Options of RT-1, checked when built."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.policies.base import PolicyConfig
+from vla_ros.policies.base import MOST_STEPS, PolicyConfig
 from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.processors import TextSpec
 from vla_ros.registry import FilmTrunkName
+from vla_ros.schema import About, Only
+
+_LEARNER = Only("with tokens_per_image above 0", lambda config: config.tokens_per_image > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,45 +18,52 @@ class Rt1Config(PolicyConfig):
     """Options of `Rt1Policy`; the defaults are the published sizes.
 
     Vectors among the inputs become one token per frame, after those of the cameras; the published RT-1 sees none.
-
-    Attributes:
-        n_obs_steps: Frames seen; before the sixth, the first is repeated.
-        text: The instruction as one vector, or None: then nothing conditions the images.
-        trunk: ``efficientnet_b3``, or ``small_conv``, four convolutions that a CPU trains from scratch.
-        trunk_weights: File of torchvision's efficientnet_b3 weights to start from, or None.
-        share_encoder: One trunk and token learner for all cameras, or one each.
-        grid: Places along each axis to which the trunk's maps are pooled; None leaves them as they are.
-        token_dim: D, of tokens and of the conditioning vector.
-        tokens_per_image: Learned tokens; 0 keeps every place as a token.
-        learner_dim: Hidden width of the token learner.
-        learner_weights: How the token learner's scores become weights.
-        depth, n_heads, mlp_dim, dropout: Of the causal transformer.
-        objective: The only one that fits its output.
-        bins: Classes of each action number.
-        ranges: Name of an action number → (low, high) of its bins, normalised; [-1, 1] for all others.
-        categories: Name of an action number that takes few values (a mode) → those values, normalised.
     """
 
     text_kinds: ClassVar[tuple[str, ...]] = ("sentence_embedding",)
 
-    n_obs_steps: int = 6
-    text: TextSpec | None = field(default_factory=lambda: TextSpec(kind="sentence_embedding"))
-    trunk: FilmTrunkName = "efficientnet_b3"
-    trunk_weights: str | None = None
-    share_encoder: bool = True
-    grid: int | None = 9
-    token_dim: int = 512
-    tokens_per_image: int = 8
-    learner_dim: int = 64
-    learner_weights: Literal["sigmoid", "softmax"] = "sigmoid"
-    depth: int = 8
-    n_heads: int = 8
-    mlp_dim: int = 1024
-    dropout: float = 0.1
-    objective: Literal["cross_entropy"] = "cross_entropy"
-    bins: int = 256
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
-    categories: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    n_obs_steps: Annotated[
+        int,
+        About("Frames seen; before the sixth, the first is repeated.", at_least=1, at_most=MOST_STEPS),
+    ] = 6
+    text: Annotated[
+        TextSpec | None, About("The instruction as one vector, or null: then nothing conditions the images.")
+    ] = field(default_factory=lambda: TextSpec(kind="sentence_embedding"))
+    trunk: Annotated[
+        FilmTrunkName,
+        About(
+            "Name in `vla_ros.registry.FILM_TRUNKS`: `efficientnet_b3`, or `small_conv`, four convolutions that a CPU "
+            "trains from scratch."
+        ),
+    ] = "efficientnet_b3"
+    trunk_weights: Annotated[
+        str | None, About("File of torchvision's efficientnet_b3 weights to start from, or null.")
+    ] = None
+    share_encoder: Annotated[bool, About("One trunk and token learner for all cameras, or one each.")] = True
+    grid: Annotated[
+        int | None,
+        About("Places along each axis to which the trunk's maps are pooled; null leaves them as they are.", at_least=1),
+    ] = 9
+    token_dim: Annotated[int, About("D, of tokens and of the conditioning vector.", at_least=1)] = 512
+    tokens_per_image: Annotated[int, About("Learned tokens; 0 keeps every place as a token.", at_least=0)] = 8
+    learner_dim: Annotated[int, About("Hidden width of the token learner.", at_least=1, only=_LEARNER)] = 64
+    learner_weights: Annotated[
+        Literal["sigmoid", "softmax"], About("How the token learner's scores become weights.", only=_LEARNER)
+    ] = "sigmoid"
+    depth: Annotated[int, About("Layers of the causal transformer.", at_least=1)] = 8
+    n_heads: Annotated[int, About("Attention heads.", at_least=1)] = 8
+    mlp_dim: Annotated[int, About("Hidden width of the feed-forwards.", at_least=1)] = 1024
+    dropout: Annotated[float, About("In the transformer.", at_least=0, below=1)] = 0.1
+    objective: Annotated[Literal["cross_entropy"], About("The only one that fits its output.")] = "cross_entropy"
+    bins: Annotated[int, About("Classes of each action number.", at_least=2)] = 256
+    ranges: Annotated[
+        dict[str, tuple[float, float]],
+        About("Name of an action number → (low, high) of its bins, normalised; [-1, 1] for all others."),
+    ] = field(default_factory=dict)
+    categories: Annotated[
+        dict[str, tuple[float, ...]],
+        About("Name of an action number that takes few values (a mode) → those values, normalised."),
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,13 +71,6 @@ class Rt1Config(PolicyConfig):
         if not self.image_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; rt1 needs at least one.")
         check_shared_size(self, self.share_encoder)
-        minima = {"grid": 1, "token_dim": 1, "tokens_per_image": 0, "learner_dim": 1, "depth": 1, "n_heads": 1}
-        for name, minimum in {**minima, "mlp_dim": 1, "bins": 2}.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ConfigError(f"{name}={value} must be at least {minimum}.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout={self.dropout:g} must be at least 0 and below 1.")
         if self.trunk_weights is not None and self.trunk != "efficientnet_b3":
             raise ConfigError(f"trunk_weights are those of efficientnet_b3, but trunk is '{self.trunk}'.")
         self._check_numbers()
