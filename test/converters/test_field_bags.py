@@ -13,7 +13,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from vla_ros.cli.main import main
-from vla_ros.contract import RobotContract
+from vla_ros.contract import RobotContract, load_contract
 from vla_ros.converters import convert_bags
 from vla_ros.data_types import DatasetError
 from vla_ros.datasets import EpisodeDataset
@@ -268,3 +268,32 @@ def test_an_optional_stream_on_another_clock_or_of_another_type_is_taken_as_abse
         assert in_step(dataset) == list(range(40))
         assert "observation.extra" not in dataset.features
         assert any("taken as absent" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("method", "behind_ms"), [("hold", 0), ("hold", 4), ("interpolate", 0)])
+def test_joints_of_two_drivers_on_one_topic_are_all_converted(
+    tmp_path: Path, counting_rig: RobotContract, method: str, behind_ms: int
+) -> None:
+    text = Path(counting_rig.source).read_text(encoding="utf-8")
+    both = "joints: [a, b]"
+    Path(counting_rig.source).write_text(
+        text.replace(both, f"{both}, alignment: {{method: {method}}}"), encoding="utf-8"
+    )
+    contract = load_contract(counting_rig.source)
+    messages = []
+    for k, (topic, kind, receive_ns, message) in enumerate(rig.ticks(60)):
+        if topic != "/js":
+            messages.append((topic, kind, receive_ns, message))
+            continue
+        stamp_ns, number = START + k // 3 * 50 * MS, float(k // 3)
+        for name, value, behind in (("a", number, 0), ("finger", 9.0, 1), ("b", -number, behind_ms)):
+            arrays = (np.array([value]), np.zeros(0), np.zeros(0))
+            part = rig.made(JOINTS, rig.header(stamp_ns - behind * MS), [name], *arrays)
+            messages.append((topic, kind, receive_ns, part))
+    bag = rig.record(tmp_path / "bag", messages)
+    convert_bags([bag], contract, tmp_path / "dataset", image_storage="png", progress=False)
+    dataset = EpisodeDataset(tmp_path / "dataset")
+    ticks = in_step(dataset)
+    assert len(ticks) >= 59
+    state = dataset.episode(0).values["observation.state"]
+    np.testing.assert_array_equal(state[:, 1], -state[:, 0])

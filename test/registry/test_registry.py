@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -56,7 +57,7 @@ def test_every_built_in_of_a_kind_imports_and_is_of_its_kind(kind):
 def test_a_thing_is_registered_as_in_a_dictionary(shapes):
     shapes["circle"] = circle
     assert shapes["circle"] is circle
-    assert list(shapes) == ["circle", "square"]
+    assert list(shapes) == ["square", "circle"]
     assert "circle" in shapes
     assert len(shapes) == 2
     assert shapes.get("triangle") is None
@@ -90,6 +91,14 @@ def test_a_definition_that_is_run_again_as_in_a_notebook_replaces_its_older_self
     exec(cell, second)  # noqa: S102
     assert shapes["ring"] is second["Ring"]
     assert shapes["ring"] is not first["Ring"]
+
+
+@pytest.mark.parametrize("make", [lambda size: lambda: size, lambda size: functools.partial(circle, size)])
+def test_things_without_a_name_of_their_own_are_no_definitions_run_again(shapes, make):
+    shapes["ring"] = make(1)
+    with pytest.raises(TakenNameError, match="exists already"):
+        shapes["ring"] = make(2)
+    assert str(shapes.entry("ring").owner) != "the module 'functools'"
 
 
 def test_a_taken_name_is_an_error_that_names_both_owners(shapes):
@@ -141,6 +150,7 @@ def test_the_owner_of_a_registered_thing_is_the_package_that_installed_its_modul
         ("", "wheels:Wheel", "AttributeError: "),
         ("def Wheel(:", "wheels:Wheel", "SyntaxError: "),
         ("", "not a place", "ModuleNotFoundError: "),
+        ("raise SystemExit(3)", "wheels:Wheel", "SystemExit: 3"),
         ("Wheel = 3", "wheels:Wheel", None),
     ],
 )

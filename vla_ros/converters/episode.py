@@ -232,13 +232,7 @@ class SegmentReader:
         settled = np.full(len(self._ticks), -1, np.int64)
         for stream, own in zip(self.streams, ranks, strict=True):
             padded = np.append(own, np.int64(-1))
-            settled = np.maximum(settled, padded[stream.before(self._ticks_ns)])
-            if not stream.source.interpolates:
-                continue
-            after = stream.after(self._ticks_ns)
-            stamps = np.append(stream.stamps_ns, np.int64(np.iinfo(np.int64).max // 2))
-            near = stamps[after] - self._ticks_ns <= stream.max_age_ns
-            settled = np.maximum(settled, np.where(near, padded[after], -1))
+            settled = np.maximum(settled, padded[stream.last_needed(self._ticks_ns)])
         return np.maximum.accumulate(settled) if len(settled) else settled
 
     def _tick(

@@ -52,7 +52,7 @@ def samples_in_order(
     for stream, own in zip(streams, ranks, strict=True):
         by_topic.setdefault(stream.source.topic, []).append((stream, own))
     seen = dict.fromkeys(by_topic, 0)
-    cursors = {id(stream): 0 for stream in streams}
+    places = {id(stream): {int(n): place for place, n in enumerate(stream.taken)} for stream in streams}
     waiting: list[Sample] = []
     due, held = 0, 0
     with Bag(scan.bag, recover) as bag:
@@ -60,11 +60,10 @@ def samples_in_order(
             number = seen[message.topic]
             seen[message.topic] = number + 1
             for stream, own in by_topic[message.topic]:
-                cursor = cursors[id(stream)]
-                if cursor < len(stream.taken) and stream.taken[cursor] == number:
-                    cursors[id(stream)] = cursor + 1
-                    arrival_ns = int(stream.arrivals_ns[cursor])
-                    heapq.heappush(waiting, Sample(int(own[cursor]), stream.source.index, message.raw, arrival_ns))
+                place = places[id(stream)].pop(number, None)
+                if place is not None:
+                    arrival_ns = int(stream.arrivals_ns[place])
+                    heapq.heappush(waiting, Sample(int(own[place]), stream.source.index, message.raw, arrival_ns))
                     held += len(message.raw)
             while waiting and waiting[0].rank == due:
                 sample = heapq.heappop(waiting)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.bags import Bag, BagMessage
 from vla_ros.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock, order_to_read
@@ -15,6 +16,7 @@ from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
 from vla_ros.contract.types import has_header
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
+from vla_ros.messages.forms.joints import JOINT_STATE, carried_joints
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
 
@@ -85,6 +87,7 @@ class BagScan:
         order: In which its messages are read.
         sources: Streams of the contract that have messages.
         times: Topic → stamps and receive times of its messages.
+        lanes: Topic that several drivers may share → which of its messages carry the same joints, by number.
         segments: Stretches in which the clocks run on.
         instructions: (ordinal, receive time, text) of the instruction topic, in order.
         episode: Content of ``episode.json``, empty without one.
@@ -97,6 +100,7 @@ class BagScan:
     order: Order = "file"
     sources: list[Source] = field(default_factory=list)
     times: dict[str, TopicTimes] = field(default_factory=dict)
+    lanes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     segments: list[ClockSegment] = field(default_factory=list)
     instructions: list[tuple[int, int, str]] = field(default_factory=list)
     episode: dict[str, Any] = field(default_factory=dict)
@@ -197,7 +201,8 @@ class _Reader:
         self._scan = scan
         self._stamped = {source.topic for source in sources if source.has_header}
         self._by_header = {source.topic for source in sources if source.by_header}
-        self._rows: dict[str, list[tuple[int, int, int]]] = {
+        self._lanes: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._rows: dict[str, list[tuple[int, int, int, int]]] = {
             source.topic: [] for source in sources if scan.topics.get(source.topic) == source.type
         }
         self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
@@ -214,8 +219,18 @@ class _Reader:
             self._scan.instructions.append((message.ordinal, message.receive_ns, text))
         if message.topic in self._rows:
             stamp_ns = _stamp(message.raw) if message.topic in self._stamped else 0
-            self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns))
+            self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns, self._lane(message)))
             self._watch_size(message)
+
+    def _lane(self, message: BagMessage) -> int:
+        """Number the drivers of a topic by what their messages carry: the stamps of each rise, not those of all."""
+        if message.type != JOINT_STATE:
+            return 0
+        try:
+            names, _ = carried_joints(message.raw, "position")
+        except DecodeError:
+            names = ()
+        return self._lanes.setdefault((message.topic, names), len(self._lanes))
 
     def _watch_size(self, message: BagMessage) -> None:
         size = image_size(message.raw, message.type)
@@ -237,7 +252,7 @@ class _Reader:
         if self._scan.order == "time":
             # The place in the file says nothing then; that in time takes its part
             self._rows = {
-                topic: [(receive_ns, receive_ns, stamp_ns) for _, receive_ns, stamp_ns in sorted(rows, key=_by_time)]
+                topic: [(ns, ns, stamp_ns, lane) for _, ns, stamp_ns, lane in sorted(rows, key=_by_time)]
                 for topic, rows in self._rows.items()
             }
             self._scan.instructions = sorted((ns, ns, text) for _, ns, text in self._scan.instructions)
@@ -249,8 +264,9 @@ class _Reader:
             notes[:] = [n for n in notes if n not in sizes[_SIZE_NOTES:]]
             notes.append(f"{self._scan.bag}: and {len(sizes) - _SIZE_NOTES} further changes of an image's size")
 
-    def _times(self, topic: str, rows: list[tuple[int, int, int]]) -> TopicTimes:
-        table = np.array(rows, np.int64).reshape(-1, 3)
+    def _times(self, topic: str, rows: list[tuple[int, int, int, int]]) -> TopicTimes:
+        table = np.array(rows, np.int64).reshape(-1, 4)
+        self._scan.lanes[topic] = table[:, 3]
         header = table[:, 2] if topic in self._by_header else None
         return TopicTimes(topic, table[:, 0], table[:, 1], header)
 
@@ -258,7 +274,7 @@ class _Reader:
 _SIZE_NOTES = 3
 
 
-def _by_time(row: tuple[int, int, int]) -> tuple[int, int]:
+def _by_time(row: tuple[int, int, int, int]) -> tuple[int, int]:
     return row[1], row[0]
 
 

@@ -24,10 +24,11 @@ class StreamTimes:
     Attributes:
         source: The stream.
         taken: Which of the topic's messages are samples, by their number within the topic, int64 [M].
-        stamps_ns: When they were taken, rising strictly, int64 [M].
+        stamps_ns: When they were taken, int64 [M]: rising, strictly among those of one driver.
         arrivals_ns: When they were received, on the clock of the stamps, int64 [M].
         delays_ns: Arrival minus header stamp of all messages that have one.
-        refused: Messages without a usable stamp, or with one that is not after the one before.
+        refused: Messages without a usable stamp, or with one that is not after its driver's one before.
+        lanes: By which driver each sample is, int64 [M].
     """
 
     source: Source
@@ -36,6 +37,7 @@ class StreamTimes:
     arrivals_ns: Int
     delays_ns: Int
     refused: int
+    lanes: Int
 
     @property
     def max_age_ns(self) -> int:
@@ -49,6 +51,19 @@ class StreamTimes:
     def after(self, ticks_ns: Int) -> Int:
         """Number of the oldest sample that is not before each tick, M where there is none."""
         return np.asarray(np.searchsorted(self.stamps_ns, ticks_ns, "left"), np.int64)
+
+    def last_needed(self, ticks_ns: Int) -> Int:
+        """Number of the last sample that the value at each tick may be made of, -1 where there is none."""
+        needed = self.before(ticks_ns)
+        if not self.source.interpolates:
+            return needed
+        for lane in np.unique(self.lanes):
+            numbers = np.flatnonzero(self.lanes == lane)
+            after = np.searchsorted(self.stamps_ns[numbers], ticks_ns, "left")
+            stamps_ns = np.append(self.stamps_ns[numbers], np.int64(np.iinfo(np.int64).max // 2))
+            near = stamps_ns[after] - ticks_ns <= self.max_age_ns
+            needed = np.maximum(needed, np.where(near, np.append(numbers, -1)[after], -1))
+        return np.asarray(needed, np.int64)
 
     def available(self, ticks_ns: Int) -> Bool:
         """Whether the stream has a value at each tick, as far as stamps can tell."""
@@ -98,11 +113,21 @@ def _stream(scan: BagScan, segment: ClockSegment, source: Source, clock: ClockMo
     stamps = header if by_header and header is not None else arrivals
     usable = stamps != 0 if by_header else np.ones(len(stamps), bool)
     usable &= ~_leaps(stamps, limit_ns)
-    newest = np.maximum.accumulate(np.where(usable, stamps, np.iinfo(np.int64).min))
-    rising = usable & np.concatenate([[True], stamps[1:] > newest[:-1]]) if len(stamps) else usable
-    taken = np.flatnonzero(rising)
+    lanes = scan.lanes[source.topic][begin:end]
+    for lane in np.unique(lanes):  # whatever a driver sends is in order of its own
+        own = lanes == lane
+        usable[own] &= _rising(stamps[own], usable[own])
+    taken = np.flatnonzero(usable)
+    taken = taken[np.argsort(stamps[taken], kind="stable")]
     delays = np.zeros(0, np.int64) if header is None else (arrivals - header)[header != 0]
-    return StreamTimes(source, taken + begin, stamps[taken], arrivals[taken], delays, int(len(stamps) - len(taken)))
+    refused = int(len(stamps) - len(taken))
+    return StreamTimes(source, taken + begin, stamps[taken], arrivals[taken], delays, refused, lanes[taken])
+
+
+def _rising(stamps: Int, usable: Bool) -> Bool:
+    """Mark stamps that are after all usable ones before them."""
+    newest = np.maximum.accumulate(np.where(usable, stamps, np.iinfo(np.int64).min))
+    return np.asarray(np.concatenate([[True], stamps[1:] > newest[:-1]])[: len(stamps)], bool)
 
 
 def _leaps(stamps: Int, limit_ns: int) -> Bool:

@@ -71,10 +71,10 @@ OBJECTIVES: Registry[Any] = Registry(
     "objective",
     "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1.",
     {
-        "cross_entropy": "vla_ros.objectives:cross_entropy",
-        "l1": "vla_ros.objectives:l1",
-        "mse": "vla_ros.objectives:mse",
         "smooth_l1": "vla_ros.objectives:smooth_l1",
+        "mse": "vla_ros.objectives:mse",
+        "l1": "vla_ros.objectives:l1",
+        "cross_entropy": "vla_ros.objectives:cross_entropy",
     },
 )
 TEXT_MODELS: Registry[Any] = Registry(
@@ -83,9 +83,9 @@ TEXT_MODELS: Registry[Any] = Registry(
     "A subclass of vla_ros.processors.TextModel.",
     {
         "characters": "vla_ros.processors.text_models:Characters",
-        "encoder": "vla_ros.processors.text_models:Encoder",
-        "sentence_embedding": "vla_ros.processors.text_models:SentenceEmbedding",
         "tokenizer": "vla_ros.processors.text_models:Tokenizer",
+        "sentence_embedding": "vla_ros.processors.text_models:SentenceEmbedding",
+        "encoder": "vla_ros.processors.text_models:Encoder",
     },
     base="vla_ros.processors.text_models:TextModel",
 )
@@ -96,7 +96,7 @@ BACKENDS: Registry[Any] = Registry(
     "backends",
     "inference backend",
     "A function of vla_ros.runtime.LoadRequest → vla_ros.runtime.LoadedPolicy.",
-    {"process": "vla_ros.runtime.loading:load_in_process", "thread": "vla_ros.runtime.loading:load_here"},
+    {"thread": "vla_ros.runtime.loading:load_here", "process": "vla_ros.runtime.loading:load_in_process"},
 )
 SIMULATORS: Registry[Any] = Registry(
     "simulators",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -62,7 +63,7 @@ class Entry:
         """
         if not isinstance(self.target, str):
             return self.target
-        module, _, attributes = self.target.partition(":")
+        module, _, attributes = self.target.partition("[")[0].partition(":")  # without extras
         thing = import_module(module.strip())
         for attribute in attributes.strip().split("."):
             thing = getattr(thing, attribute)
@@ -103,8 +104,9 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         self.stand_ins: StandIns[Thing] = StandIns(self, self._replaced)
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, sorted. Imports nothing."""
-        return tuple(sorted(self._candidates()))
+        """Return all names: those of this package in the order of their table, then others, sorted. Imports nothing."""
+        own = tuple(self._built_in)
+        return (*own, *sorted(self._candidates().keys() - own))
 
     def entry(self, name: str) -> Entry:
         """Return what a name stands for, without importing it.
@@ -135,7 +137,7 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         """
         try:
             thing = entry.load()
-        except Exception as reason:
+        except (Exception, SystemExit) as reason:
             raise BrokenPartError(
                 f"{self.noun} '{plain(entry.name)}' of {entry.owner} ({entry.place}) cannot be imported: "
                 f"{first_line(reason)}."
@@ -196,7 +198,7 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         return name in self._candidates()
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, sorted. Imports nothing."""
+        """Iterate over the names, in the order of `names`. Imports nothing."""
         return iter(self.names())
 
     def __len__(self) -> int:
@@ -212,12 +214,13 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
         return candidates
 
     def _is_redefined(self, old: Entry, new: Entry) -> bool:
-        """Whether a definition is run again, as in a notebook: the newer one counts."""
-        return self._registered.get(old.name) is old and not self._is_value and old.place == new.place
+        """Whether a class or function of one name is defined again, as in a notebook: the newer one counts."""
+        is_named = not self._is_value and "<" not in getattr(new.target, "__qualname__", "<")
+        return is_named and self._registered.get(old.name) is old and old.place == new.place
 
     def _unknown(self, name: object) -> str:
-        entries = [(name, entries[0].owner) for name, entries in sorted(self._candidates().items())]
-        shown = [name if owner == OWN else f"{name} (of {owner})" for name, owner in entries]
+        owners = {name: entries[0].owner for name, entries in self._candidates().items()}
+        shown = [name if owners[name] == OWN else f"{name} (of {owners[name]})" for name in self.names()]
         known = listed(shown, _MOST_NAMES) if shown else f"those that are installed: there is no {self.noun} here"
         problems = "".join(f" {problem}" for problem in installed().problems[:3])
         text = plain(name)
@@ -238,6 +241,8 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
 
 
 def _module_of(thing: Any) -> str:
+    while isinstance(thing, partial):
+        thing = thing.func
     return str(getattr(thing, "__module__", None) or type(thing).__module__)
 
 

@@ -10,6 +10,8 @@ from vla_ros.data_types import DecodeError
 from vla_ros.messages.cdr import PREFIX
 from vla_ros.messages.forms.vectors import JOINT_FIELDS, joint_values
 
+JOINT_STATE = "sensor_msgs/msg/JointState"
+
 MAX_JOINTS = 4096
 """Most joints of a message; every name is read when it arrives, so a sender must not choose how many."""
 
