@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from vla_ros.bags.metadata import read_metadata
 from vla_ros.contract import load_contract, parse_contract
-from vla_ros.data_types import ConfigError, ContractError, UserError
+from vla_ros.data_types import ConfigError, ContractError, DatasetError, UserError
 from vla_ros.schema import load_yaml, parse_yaml
 from vla_ros.schema.yaml_file import MAX_BYTES, MAX_DEPTH
 from vla_ros.sim.config import load_sim_config
@@ -49,6 +50,15 @@ def test_every_reader_answers_a_bomb_in_a_line(tmp_path: Path, reader: Any, text
         reader(path)
     assert len(str(caught.value)) < LONGEST + len(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [3, 10])
+def test_the_metadata_of_a_bag_is_bounded_too(tmp_path: Path, levels: int) -> None:
+    text = f"{bomb(levels)}rosbag2_bagfile_information: {{compression_mode: *a{levels - 1}}}\n"
+    (tmp_path / "metadata.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        read_metadata(tmp_path)
+    assert len(str(caught.value)) < LONGEST + len(str(tmp_path))
 
 
 def test_ordinary_aliases_and_merges_are_read() -> None:

@@ -6,11 +6,19 @@ from typing import Any
 
 import yaml
 
-from vla_ros.data_types import DatasetError
+from vla_ros.data_types import DatasetError, UserError
+from vla_ros.data_types.foreign_text import plain
+from vla_ros.schema import parse_yaml
 
 NAME = "metadata.yaml"
 _MAX_BYTES = 16 * 1024**2
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UnreadableError(UserError):
+    """The text is no YAML, or unfolds to too much."""
+
+
 _MODES = ("", "none", "file", "message", "storage")
 
 
@@ -44,11 +52,11 @@ def read_metadata(folder: Path) -> BagMetadata | None:
         if path.stat().st_size > _MAX_BYTES:
             raise DatasetError(f"{path}: larger than {_MAX_BYTES} bytes, which no bag's metadata are; {_REPAIR}")
         text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, _Loader)  # noqa: S506 - one of the two safe loaders
+        content = parse_yaml(text, "", _UnreadableError, _Loader)
     except OSError as reason:
         raise DatasetError(f"{path}: cannot be read: {reason.strerror or reason}.") from reason
-    except (yaml.YAMLError, ValueError, RecursionError) as reason:
-        said = " ".join(str(reason).split())[:200]
+    except (_UnreadableError, ValueError) as reason:
+        said = plain(str(reason).removeprefix(": ").removeprefix("not readable as YAML: "), 200)
         raise DatasetError(f"{path}: not readable as YAML ({said}); {_REPAIR}") from reason
     if not text.strip("\0 \t\r\n") or content is None:
         return None

@@ -41,7 +41,7 @@ class TextSpec(Checked):
 
     kind: Annotated[
         TextModelName,
-        About("How the instruction reaches the policy: one of the above, or of another package."),
+        About("How the instruction reaches the policy."),
     ] = "characters"
     length: Annotated[
         int,

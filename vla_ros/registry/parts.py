@@ -23,6 +23,10 @@ class PartName(Named):
 
     kind: str
 
+    def built_in(self) -> Sequence[str]:
+        """Return the names of the kind that this package has."""
+        return KINDS[self.kind].built_in
+
     def known(self) -> Sequence[str]:
         """Return the names of the kind, built in and of other packages."""
         return KINDS[self.kind].names()

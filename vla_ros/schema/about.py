@@ -27,9 +27,13 @@ class Only:
 class Named:
     """Marks, beside the type, a string that names one of a list that may grow: ``Annotated[str, SomeNamed(…)]``.
 
-    Docs and JSON schemas list what there is. Whoever declares such a mark refuses other names when the dataclass is
-    built.
+    Docs list what is built in, JSON schemas whatever there is. Whoever declares such a mark refuses other names when the
+    dataclass is built.
     """
+
+    def built_in(self) -> Sequence[str]:
+        """Return the names that there are in any case."""
+        raise NotImplementedError
 
     def known(self) -> Sequence[str]:
         """Return the names that there are now."""

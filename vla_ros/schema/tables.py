@@ -1,6 +1,6 @@
 """The docs' tables of a configuration: a row per field, out of its declaration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,19 +11,22 @@ from vla_ros.schema.values import NAMES
 Cell = Callable[[SchemaField], str]
 
 
-def table(schema: type, part: str = "", *, extra: tuple[str, Cell] | None = None) -> str:
+def table(
+    schema: type, part: str = "", *, extra: tuple[str, Cell] | None = None, leave_out: Collection[str] = ()
+) -> str:
     """Return a Markdown table of the fields that a file gives.
 
     Args:
         schema: The dataclass.
         part: Only the fields of this section inside it, which the dataclass holds as its own; else all others.
         extra: Heading and content of one more column, before the meaning.
+        leave_out: Fields that the file does not give.
     """
     heading = ["field", "type", "default", *([extra[0]] if extra else []), "meaning"]
     lines = [_row(heading), "|---" * len(heading) + "|"]
     for entry in fields_of(file_form(schema)):
         holder, _, name = entry.place.rpartition(".")
-        if not entry.about.in_file or holder != part:
+        if not entry.about.in_file or holder != part or entry.name in leave_out:
             continue
         meaning = entry.about.description
         if entry.about.only is not None:
@@ -39,7 +42,7 @@ def type_in_words(entry: SchemaField) -> str:
     if about.kind:
         return about.kind
     choices = get_args(entry.kind) if get_origin(entry.kind) is Literal else about.choices() if about.choices else ()
-    choices = entry.named.known() if entry.named is not None else choices
+    choices = entry.named.built_in() if entry.named is not None else choices
     if choices and entry.kind is not tuple:
         return ", ".join(f"`{choice}`" for choice in choices)
     return f"{_kind(entry.kind)}{_bounds(about)}{f', {about.unit}' if about.unit else ''}"

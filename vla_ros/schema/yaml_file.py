@@ -41,30 +41,31 @@ def load_yaml(path: Path, error: type[UserError]) -> Any:
     return parse_yaml(text, str(path), error)
 
 
-def parse_yaml(text: str, source: str, error: type[UserError]) -> Any:
+def parse_yaml(text: str, source: str, error: type[UserError], loader: Any = yaml.SafeLoader) -> Any:
     """Return the parsed content of YAML.
 
     Args:
         text: The YAML.
         source: Name of what holds it, for messages.
         error: Type of the errors raised.
+        loader: One of PyYAML's two safe loaders; the C one is for files that programs write.
 
     Raises:
         UserError: It is not YAML, too deep, unfolds to too much, gives a field twice or holds what is no text.
     """
-    loader = yaml.SafeLoader(text)
+    reader = loader(text)
     try:
-        node = loader.get_single_node()
+        node = reader.get_single_node()
         if node is None:
             return None
         problem = _Walk().problem(node)
         if not problem:
-            return loader.construct_document(node)
+            return reader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as reason:  # no such date, an alias of itself
         words = " ".join(str(reason).split())
         raise error(f"{source}: not readable as YAML: {plain(words, _LONGEST_REASON)}") from reason
     finally:
-        loader.dispose()
+        reader.dispose()
     raise error(f"{source}: {problem}")
 
 
