@@ -27,8 +27,8 @@ class Only:
 class Named:
     """Marks, beside the type, a string that names one of a list that may grow: ``Annotated[str, SomeNamed(…)]``.
 
-    Docs list what is built in, JSON schemas whatever there is. Whoever declares such a mark refuses other names when the
-    dataclass is built.
+    Docs list what is built in, JSON schemas whatever there is. Whoever declares such a mark refuses other names when
+    the dataclass is built.
     """
 
     def built_in(self) -> Sequence[str]:
