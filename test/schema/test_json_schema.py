@@ -65,6 +65,7 @@ def test_a_misspelt_field_in_a_shipped_file_is_not(name: str, path: Path) -> Non
         ("sim", "sim/metaworld_sawyer.yaml", ("settle_s",), -1.0),
         ("bc", "policies/bc_cnn.yaml", ("dropout",), 1.0),
         ("bc", "policies/bc_cnn.yaml", ("pooling",), "averge"),
+        ("bc", "policies/bc_cnn.yaml", ("coordinates",), "sperical"),
         ("policy_node", "policy_node.yaml", ("policy_node", "ros__parameters", "chunk_mode"), "latets"),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",

@@ -54,7 +54,8 @@ class BcConfig(ActionObjectiveConfig):
             at_least=0,
             below=1,
             only=Only(
-                "with hidden_dims, after whose layers it acts", lambda config: config.hidden_dims or not config.dropout
+                "with hidden_dims, after whose layers it acts",
+                lambda config: config.hidden_dims or not config.dropout or config.head != "mlp",
             ),
         ),
     ] = 0.3
