@@ -62,6 +62,7 @@ def set_at(content: Any, *place: str | int, value: Any) -> Any:
         (("goal", "topic"), "/other/goal"),
         (("goal", "camera"), "observation.images.wrist"),
         (("goal",), None),
+        (("action", "unsent"), []),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )

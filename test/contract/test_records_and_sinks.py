@@ -92,3 +92,33 @@ def test_the_rotation_of_a_pose_is_read_from_one_part() -> None:
     }
     with pytest.raises(ContractError, match=r"record\[0\].names must hold the rotation's numbers together: qx, qy"):
         base(record=parts, **changes)
+
+
+def test_each_part_of_the_record_counts_in_the_hash_and_not_how_it_or_a_command_travels() -> None:
+    elsewhere = [
+        {**DRIVE, "topic": "/teleop", "qos": {"depth": 3}},
+        {**HAND, "topic": "/teleop_hand", "max_age_s": 1.0},
+    ]
+    assert base(record=elsewhere).hash == base().hash
+    nearest = {"method": "nearest", "timeline": "receive"}
+    assert base(record=[DRIVE, {**HAND, "alignment": nearest}]).hash != base().hash
+    assert base(record=[{**DRIVE, "alignment": nearest}, HAND]).hash != base().hash
+    hand = {"topic": "/hand_states", "type": JOINTS, "max_age_s": 0.5}
+    of_joints = base(record=[DRIVE, {**hand, "names": ["grip"]}])
+    assert of_joints.hash != base().hash
+    assert base(record=[DRIVE, {**hand, "names": {"grip": "finger_joint"}}]).hash == of_joints.hash
+    unsent = base(sinks=[{"topic": "/cmd_vel", "type": TWIST}], unsent=["grip"])
+    assert unsent.hash == base().hash
+
+
+def test_a_misspelt_field_of_a_part_or_a_sink_names_the_nearest() -> None:
+    with pytest.raises(ContractError, match=r"action.record\[1\].nmes is not a field here; .*Did you mean 'names'\?"):
+        base(record=[DRIVE, {**HAND, "nmes": ["grip"]}])
+    with pytest.raises(ContractError, match=r"action.sinks\[0\].unit is not a field here; .*Did you mean 'units'\?"):
+        base(sinks=[{"topic": "/cmd_vel", "type": TWIST, "unit": "si"}], unsent=["grip"])
+
+
+def test_a_bound_of_a_sink_of_two_numbers_is_held() -> None:
+    sink = {"topic": "/cmd_vel", "type": TWIST, "units": "unitless", "linear_scale": 0.0, "angular_scale": 1.0}
+    with pytest.raises(ContractError, match=r"action.sinks\[0\].linear_scale must be above 0, got 0"):
+        base(sinks=[sink], unsent=["grip"])

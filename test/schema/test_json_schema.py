@@ -13,6 +13,9 @@ from vla_ros.cli.main import main
 from vla_ros.cli.schema import FILES, schema_of
 from vla_ros.data_types import ConfigError
 from vla_ros.policies import policy_names
+from vla_ros.policies.bc.config import BcConfig
+from vla_ros.registry import ENCODERS, OBJECTIVES, POOLINGS
+from vla_ros.schema.tables import table
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 MODELS = CONFIG.parent / "models"
@@ -61,6 +64,7 @@ def test_a_misspelt_field_in_a_shipped_file_is_not(name: str, path: Path) -> Non
         ("recipe", "training/smoke.yaml", ("batch_size",), 1.5),
         ("sim", "sim/metaworld_sawyer.yaml", ("settle_s",), -1.0),
         ("bc", "policies/bc_cnn.yaml", ("dropout",), 1.0),
+        ("bc", "policies/bc_cnn.yaml", ("pooling",), "averge"),
         ("bc", "policies/bc_cnn.yaml", ("coordinates",), "sperical"),
         ("policy_node", "policy_node.yaml", ("policy_node", "ros__parameters", "chunk_mode"), "latets"),
     ],
@@ -73,6 +77,38 @@ def test_a_wrong_value_is_not_valid(name: str, file: str, place: tuple[str | int
         holder = holder[step]
     holder[place[-1]] = value
     assert complaints(name, content)
+
+
+def test_a_record_is_one_topic_or_a_list_of_them_and_names_are_a_list_or_a_mapping() -> None:
+    content = yaml.safe_load((CONFIG / "robots" / "metaworld_sawyer.yaml").read_text(encoding="utf-8"))
+    action = content["action"]
+    joints = {"topic": "/hand", "type": "sensor_msgs/msg/JointState", "max_age_s": 1.0}
+    action["record"] = [action["record"], {**joints, "names": {"gripper": "finger"}}, {**joints, "names": ["gripper"]}]
+    action["unsent"] = ["gripper"]
+    assert complaints("contract", content) == []
+    action["record"][1]["nams"] = ["gripper"]
+    assert complaints("contract", content)
+
+
+def test_names_of_parts_are_those_of_the_registry_also_of_other_packages() -> None:
+    def names(option: str) -> Any:
+        return schema_of("bc")["properties"][option]["enum"]
+
+    assert names("backbone") == list(ENCODERS.names())
+    assert names("pooling") == list(POOLINGS.names())
+    ENCODERS["from_elsewhere"] = "elsewhere.encoders:Encoder"
+    try:
+        assert "from_elsewhere" in names("backbone")
+        assert "from_elsewhere" not in table(BcConfig), "docs would differ from machine to machine"
+    finally:
+        del ENCODERS["from_elsewhere"]
+    assert "from_elsewhere" not in names("backbone")
+    assert names("backbone") == list(ENCODERS.names())
+
+
+def test_a_name_of_a_part_that_may_be_null_may_be() -> None:
+    objective = schema_of("act")["properties"]["objective"]
+    assert objective["anyOf"] == [{"enum": list(OBJECTIVES.names())}, {"type": "null"}]
 
 
 @pytest.mark.parametrize("field", ["robot_type", "fps", "inputs", "action"])

@@ -5,7 +5,12 @@ from typing import Any, get_args
 from vla_ros.contract.parse_limits import parse_limits, parse_measured
 from vla_ros.contract.parse_record import parse_records
 from vla_ros.contract.parse_sinks import parse_sinks
-from vla_ros.contract.schema import ROTATION_WIDTH, ActionSpec, GripperSpec, Representation
+from vla_ros.contract.schema import (
+    ROTATION_WIDTH,
+    ActionSpec,
+    GripperSpec,
+    Representation,
+)
 from vla_ros.data_types import nearest_name
 from vla_ros.schema import Narrow, Section, given, read_dataclass
 

@@ -28,12 +28,12 @@ def parse_records(
         return (_record(action.section("record"), representation, names, gripper, whole=True),)
     sections = action.sections("record")
     records = tuple(_record(at, representation, names, gripper, whole=len(sections) == 1) for at in sections)
-    given = [name for record in records for name in record.names or names]
-    if missing := [name for name in names if name not in given]:
+    read = [name for record in records for name in record.names or names]
+    if missing := [name for name in names if name not in read]:
         raise action.fail("record", f"gives no {', '.join(missing)}; every number of the action is read from one part")
     for name in names:
-        if given.count(name) > 1:
-            raise action.fail("record", f"gives '{name}' {given.count(name)} times; leave it to one part")
+        if read.count(name) > 1:
+            raise action.fail("record", f"gives '{name}' {read.count(name)} times; leave it to one part")
     turn = names[3 : 3 + ROTATION_WIDTH[rotation]] if representation in ("displacement", "twist", "pose") else ()
     for index, record in enumerate(records):
         part = record.names or names

@@ -68,19 +68,19 @@ def _sink(
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
     if kind.needs_rotation and rotation == "none":
         raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
-    unitless = type_name in _TWISTS and at.scalar("units", str, "si") == "unitless"
+    is_twist = type_name in _TWISTS
+    unitless = is_twist and at.scalar("units", str, "si") == "unitless"
     for field in ("linear_scale", "angular_scale"):
-        if not unitless and field in at:
+        if field in at and not unitless:
             raise at.fail(field, "has a meaning only for a Twist or TwistStamped with 'units: unitless'")
-    scale = REQUIRED if unitless else ABSENT
     of_gripper = Narrow() if "/action/" in type_name else ABSENT
     context = {
         "qos": Narrow(default=COMMAND_QOS),
         "names": given(chosen),
         "ros_names": given(ros_names),
-        "units": Narrow() if type_name in _TWISTS else ABSENT,
-        "linear_scale": scale,
-        "angular_scale": scale,
+        "units": Narrow() if is_twist else ABSENT,
+        "linear_scale": REQUIRED if unitless else ABSENT,
+        "angular_scale": REQUIRED if unitless else ABSENT,
         "open": of_gripper,
         "closed": of_gripper,
         "max_effort": of_gripper,

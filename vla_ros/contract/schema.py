@@ -353,7 +353,11 @@ class SinkSpec:
     ] = 1.0
     ros_names: Annotated[
         tuple[str, ...],
-        About("What the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False),
+        About(
+            "Of joints: what the messages call `names`; empty where they are called so.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
     ] = ()
     open: Annotated[
         float | None,
@@ -419,7 +423,11 @@ class RecordSpec:
     ] = ()
     ros_names: Annotated[
         tuple[str, ...],
-        About("What the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False),
+        About(
+            "Of a JointState: what its messages call `names`; empty where they are called so.",
+            unhashed=TRANSPORT,
+            in_file=False,
+        ),
     ] = ()
 
 
@@ -532,9 +540,9 @@ class ActionSpec:
             unhashed=REACTION,
         ),
     ] = field(default_factory=MeasuredSpec)
-
     also_recorded: Annotated[
-        tuple[RecordSpec, ...], About("Further topics, where no single one holds the whole action.", in_file=False)
+        tuple[RecordSpec, ...],
+        About("Further topics of the record, where no single one holds the whole action.", in_file=False),
     ] = ()
     unsent: Annotated[
         tuple[str, ...],

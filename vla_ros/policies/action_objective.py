@@ -37,7 +37,7 @@ _MOTION = Only(
     "with magnitude_weighting, or with coordinates 'spherical'",
     lambda config: config.coordinates == "spherical" or config.action_objective.magnitude_weighting,
 )
-REGRESSED = Only("in a regression", lambda config: config.objective != "cross_entropy")
+REGRESSED = Only("in a regression", lambda config: config.objective != BINNED)
 """Of ``tanh``: bins are within [−1, 1] as they are."""
 
 

@@ -37,12 +37,11 @@ class TextSpec(Checked):
     The batch gets ``task_tokens`` int64 [B, L] (form tokens), ``task_embedding`` float32 [B, E] (vector) or
     ``task_embeddings`` float32 [B, L, E] (vectors); all but ``task_embedding`` come with
     ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
-
     """
 
     kind: Annotated[
         TextModelName,
-        About("How the instruction reaches the policy; a name in `vla_ros.registry.TEXT_MODELS`."),
+        About("How the instruction reaches the policy."),
     ] = "characters"
     length: Annotated[
         int,
@@ -64,7 +63,9 @@ class TextSpec(Checked):
         int,
         About(
             "Tokens that the policy knows.",
-            only=Only("with kind 'tokenizer'", lambda spec: spec.is_tokens and spec.kind != "characters"),
+            only=Only(
+                "of tokens, not with kind 'characters'", lambda spec: spec.is_tokens and spec.kind != "characters"
+            ),
         ),
     ] = 0
     width: Annotated[

@@ -5,22 +5,31 @@ An option is declared with its kind: ``backbone: EncoderName = "cnn"``.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any
 
 from vla_ros.data_types import ConfigError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.registry.kinds import KINDS
 from vla_ros.registry.owners import OWN, Owner
+from vla_ros.schema import Named, fields_of
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PartName:
+class PartName(Named):
     """Marks an option whose value is a name of a kind: ``Annotated[str, PartName("encoders")]``."""
 
     kind: str
+
+    def built_in(self) -> Sequence[str]:
+        """Return the names of the kind that this package has."""
+        return KINDS[self.kind].built_in
+
+    def known(self) -> Sequence[str]:
+        """Return the names of the kind, built in and of other packages."""
+        return KINDS[self.kind].names()
 
 
 EncoderName = Annotated[str, PartName("encoders")]
@@ -33,13 +42,12 @@ TextModelName = Annotated[str, PartName("text_models")]
 
 def named_parts(config: Any) -> Iterator[tuple[str, str, str]]:
     """Iterate over (option, kind, name) of the parts that a configuration dataclass names, nested ones too."""
-    hints = get_type_hints(type(config), include_extras=True)
-    for entry in fields(config):
+    for entry in fields_of(type(config)):
         value = getattr(config, entry.name)
         if is_dataclass(value) and not isinstance(value, type):
             yield from ((f"{entry.name}.{option}", kind, name) for option, kind, name in named_parts(value))
-        elif (kind := _kind(hints[entry.name])) and isinstance(value, str):
-            yield entry.name, kind, value
+        elif isinstance(entry.named, PartName) and isinstance(value, str):
+            yield entry.name, entry.named.kind, value
 
 
 def check_names(config: Any) -> None:
@@ -99,11 +107,3 @@ def _remedy(owner: Owner) -> str:
     if owner.version:
         return f"pip install {owner.package}=={owner.version}"
     return "import that module first, or make it a package with an entry point"
-
-
-def _kind(hint: Any) -> str:
-    """Return the kind that a type hint names, also within ``X | None``, or an empty text."""
-    for part in getattr(hint, "__metadata__", ()):
-        if isinstance(part, PartName):
-            return part.kind
-    return next((kind for inner in get_args(hint) if (kind := _kind(inner))), "")

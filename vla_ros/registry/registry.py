@@ -105,8 +105,12 @@ class Registry(MutableMapping[str, Thing], Generic[Thing]):
 
     def names(self) -> tuple[str, ...]:
         """Return all names: those of this package in the order of their table, then others, sorted. Imports nothing."""
-        own = tuple(self._built_in)
-        return (*own, *sorted(self._candidates().keys() - own))
+        return (*self.built_in, *sorted(self._candidates().keys() - self._built_in.keys()))
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """The names of this package, in the order of their table."""
+        return tuple(self._built_in)
 
     def entry(self, name: str) -> Entry:
         """Return what a name stands for, without importing it.

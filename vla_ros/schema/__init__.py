@@ -4,7 +4,7 @@ A configuration is a frozen dataclass whose fields are ``Annotated[type, About(d
 the checks with their sentences, the tables in docs/ and JSON schemas for editors; pydantic judges each value.
 """
 
-from vla_ros.schema.about import About, Checked, Only, SchemaField, fields_of, file_form, file_form_of
+from vla_ros.schema.about import About, Checked, Named, Only, SchemaField, fields_of, file_form, file_form_of
 from vla_ros.schema.reading import ABSENT, REQUIRED, Context, Narrow, given, read_dataclass, read_fields, to_plain
 from vla_ros.schema.section import Section
 from vla_ros.schema.yaml_file import load_yaml, parse_yaml
@@ -15,6 +15,7 @@ __all__ = [
     "About",
     "Checked",
     "Context",
+    "Named",
     "Narrow",
     "Only",
     "SchemaField",

@@ -24,6 +24,22 @@ class Only:
     holds: Callable[[Any], object]
 
 
+class Named:
+    """Marks, beside the type, a string that names one of a list that may grow: ``Annotated[str, SomeNamed(…)]``.
+
+    Docs list what is built in, JSON schemas whatever there is. Whoever declares such a mark refuses other names when
+    the dataclass is built.
+    """
+
+    def built_in(self) -> Sequence[str]:
+        """Return the names that there are in any case."""
+        raise NotImplementedError
+
+    def known(self) -> Sequence[str]:
+        """Return the names that there are now."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class About:
     """What is declared about one field, beside its type and its default.
@@ -40,9 +56,9 @@ class About:
         default: What docs say of a default that depends on something else.
         kind: What docs say of the type where its name says too little.
         json_types: What JSON schemas say of the type, where the file may give it in other forms too.
-        or_list: Whether the file may give a list of it.
         place: Where the field stands in the file, when that is not its name: ``workspace.min``.
         in_file: Whether a file may give it.
+        or_list: Of a section: whether a file may give a list of several in its place, which the reader then joins.
     """
 
     description: str
@@ -60,9 +76,9 @@ class About:
     default: str = ""
     kind: str = ""
     json_types: tuple[str, ...] = ()
-    or_list: bool = False
     place: str = ""
     in_file: bool = True
+    or_list: bool = False
 
     @property
     def bounds(self) -> str:
@@ -95,6 +111,7 @@ class SchemaField:
         nullable: Whether None is a value of it.
         about: What is declared about it.
         declared: The dataclass's own entry, with the default.
+        named: What it is a name of, None of a string of any other kind.
     """
 
     name: str
@@ -102,6 +119,7 @@ class SchemaField:
     nullable: bool
     about: About
     declared: "Field[Any]"
+    named: Named | None = None
 
     @property
     def place(self) -> str:
@@ -150,17 +168,18 @@ def _fields_of(schema: Any) -> tuple[SchemaField, ...]:
     found = []
     for entry in fields(schema):
         kind, about = hints[entry.name], About("")
-        nullable = False
+        nullable, named = False, None
         while True:
             if get_origin(kind) is Annotated:
                 kind, *extras = get_args(kind)
                 about = next((extra for extra in extras if isinstance(extra, About)), about)
+                named = next((extra for extra in extras if isinstance(extra, Named)), named)
             elif get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
                 nullable = True
                 kind = Union[tuple(a for a in get_args(kind) if a is not type(None))]  # noqa: UP007  # built, not written
             else:
                 break
-        found.append(SchemaField(entry.name, kind, nullable, about, entry))
+        found.append(SchemaField(entry.name, kind, nullable, about, entry, named))
     return tuple(found)
 
 

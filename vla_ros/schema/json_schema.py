@@ -44,9 +44,9 @@ def _object() -> dict[str, Any]:
 
 def _field(entry: SchemaField) -> dict[str, Any]:
     about = entry.about
-    found = _kind(entry.kind, about)
-    if about.or_list:
-        found = {"anyOf": [found, {"type": "array", "items": found}]}
+    found: dict[str, Any] = _kind(entry.kind, about)
+    if entry.named is not None:
+        found = {"enum": list(entry.named.known())}
     if entry.nullable:
         found = {"anyOf": [found, {"type": "null"}]}
     unit = f" [{about.unit}]" if about.unit else ""
@@ -63,7 +63,8 @@ def _kind(kind: Any, about: About) -> dict[str, Any]:
     if kind is Any or about.json_types:
         return {"type": list(about.json_types)} if about.json_types else {}
     if is_dataclass(kind):
-        return _mapping(kind)  # type: ignore[arg-type]  # a type, not an instance
+        one = _mapping(kind)  # type: ignore[arg-type]  # a type, not an instance
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]} if about.or_list else one
     if get_origin(kind) is Literal:
         return {"enum": list(arguments)}
     if get_origin(kind) is dict:

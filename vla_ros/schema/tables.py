@@ -42,6 +42,7 @@ def type_in_words(entry: SchemaField) -> str:
     if about.kind:
         return about.kind
     choices = get_args(entry.kind) if get_origin(entry.kind) is Literal else about.choices() if about.choices else ()
+    choices = entry.named.built_in() if entry.named is not None else choices
     if choices and entry.kind is not tuple:
         return ", ".join(f"`{choice}`" for choice in choices)
     return f"{_kind(entry.kind)}{_bounds(about)}{f', {about.unit}' if about.unit else ''}"

@@ -6,7 +6,7 @@ checked on a machine that has neither.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from vla_ros.data_types import ConfigError
 from vla_ros.schema import About, Section, given, load_yaml, read_dataclass
@@ -74,7 +74,7 @@ class SimConfig:
         ),
     ] = 1.0
     end_effector_frame: Annotated[str, About("frame_id of the hand.")] = "end_effector_link"
-    simulator: Annotated[str, About("What simulates.", choices=lambda: ("metaworld",))] = "metaworld"
+    simulator: Annotated[Literal["metaworld"], About("The simulator that this is a file of.")] = "metaworld"
     source: Annotated[str, About("File it was read from, for messages.", in_file=False)] = "simulation"
 
 

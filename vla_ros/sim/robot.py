@@ -12,10 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.contract import InputSpec, RobotContract, Section, load_yaml
+from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ConfigError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.registry import SIMULATORS
+from vla_ros.schema import Section, load_yaml
 
 DEFAULT_SIMULATOR = "metaworld"
 

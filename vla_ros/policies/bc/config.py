@@ -27,7 +27,10 @@ class BcConfig(ActionObjectiveConfig):
     ] = None
     pooling: Annotated[
         PoolingName,
-        About("`average` of each feature map, or the positions of `spatial_softmax` keypoints."),
+        About(
+            "Name in `vla_ros.registry.POOLINGS`: `average` of each feature map, or the positions of "
+            "`spatial_softmax` keypoints."
+        ),
     ] = "average"
     share_encoder: Annotated[
         bool,

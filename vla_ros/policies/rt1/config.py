@@ -31,7 +31,10 @@ class Rt1Config(PolicyConfig):
     ] = field(default_factory=lambda: TextSpec(kind="sentence_embedding"))
     trunk: Annotated[
         FilmTrunkName,
-        About("`efficientnet_b3`, or `small_conv`, four convolutions that a CPU trains from scratch."),
+        About(
+            "Name in `vla_ros.registry.FILM_TRUNKS`: `efficientnet_b3`, or `small_conv`, four convolutions that a CPU "
+            "trains from scratch."
+        ),
     ] = "efficientnet_b3"
     trunk_weights: Annotated[
         str | None, About("File of torchvision's efficientnet_b3 weights to start from, or null.")
