@@ -285,7 +285,11 @@ def test_padded_steps_change_no_loss():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"learner_weights": "softmax", "action_horizon": 2}, {"text": None, "tokens_per_image": 0, "grid": 2}],
+    [
+        {},
+        {"learner_weights": "softmax", "action_horizon": 2},
+        {"text": None, "tokens_per_image": 0, "learner_dim": 64, "grid": 2},  # 64: its default, without a learner
+    ],
     ids=["sigmoid", "softmax", "no_text"],
 )
 @pytest.mark.slow

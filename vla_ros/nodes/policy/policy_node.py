@@ -134,7 +134,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(str(reason))
             return TransitionCallbackReturn.FAILURE
         except Exception as reason:  # noqa: BLE001 (rclpy would swallow it without a word)
-            self._say(f"{type(reason).__name__}: {reason}")
+            self._say(f"{type(reason).__name__}: {' '.join(str(reason).split())[:300]}")
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
