@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint: Path) -> Iterator[ProcessPredictor]:
-    values = {**VALUES, "checkpoint": str(checkpoint), "inference": "process", "max_inference_s": 2.0}
+    values = {**VALUES, "checkpoint": str(checkpoint), "inference": "process", "max_inference_s": 5.0}
     loaded = load_policy(values, load_checkpoint, CONTRACT)
     assert isinstance(loaded.predictor, ProcessPredictor)
     yield loaded.predictor
@@ -93,7 +93,7 @@ def test_a_process_that_dies_or_hangs_is_replaced(predictor: ProcessPredictor, h
     process = predictor.process_id
     assert process is not None
     os.kill(process, how)
-    expected = "signal 9" if how is signal.SIGKILL else "did not answer within 2 s"
+    expected = "signal 9" if how is signal.SIGKILL else "did not answer within 5 s"
     with pytest.raises(InferenceError, match=rf"{expected}.*; it is being replaced\."):
         runner.predict()
     with pytest.raises(InferenceError, match="is being replaced"):
@@ -106,6 +106,6 @@ def test_a_process_that_dies_or_hangs_is_replaced(predictor: ProcessPredictor, h
 
 
 def test_what_is_wrong_with_a_checkpoint_is_said_by_the_process(tmp_path: Path) -> None:
-    values = {**VALUES, "checkpoint": str(tmp_path / "absent"), "inference": "process", "max_inference_s": 2.0}
+    values = {**VALUES, "checkpoint": str(tmp_path / "absent"), "inference": "process", "max_inference_s": 5.0}
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):
         load_policy(values, load_checkpoint, CONTRACT)
