@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vla_ros.networks.backbones import Backbone
+from vla_ros.networks.vision.backbones import Backbone
 
 SQUEEZE = 4
 STOCHASTIC_DEPTH = 0.2

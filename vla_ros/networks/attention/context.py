@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vla_ros.networks.attention_masks import block_causal_mask, block_starts, token_positions
-from vla_ros.networks.joint_attention import KeysValues, Segment, joint_attention, joint_keys_values
+from vla_ros.networks.attention.joint_attention import KeysValues, Segment, joint_attention, joint_keys_values
+from vla_ros.networks.attention.masks import block_causal_mask, block_starts, token_positions
 
 
 @dataclass(frozen=True)

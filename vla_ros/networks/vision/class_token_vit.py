@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.backbones import Backbone
-from vla_ros.networks.transformer import EncoderLayer
+from vla_ros.networks.attention.transformer import EncoderLayer
+from vla_ros.networks.vision.backbones import Backbone
 
 EPS = 1e-6
 CLASSIFIER = ("heads.head.weight", "heads.head.bias")

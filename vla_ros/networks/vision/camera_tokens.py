@@ -1,15 +1,14 @@
-"""Images and text → the first tokens of a sequence. Tensors in, tokens out; which camera is which is the caller's.
+"""Images of several cameras → tokens. Tensors in, tokens out; which camera is which is the caller's.
 
-Axis legend: B batch, I images per sample, h, w pixels, L text tokens, P tokens of all images, D width.
+Axis legend: B batch, I images per sample, h, w pixels, P tokens of all images, D width.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.networks.image_tokens import VisionOptions, build_image_tokens
+from vla_ros.networks.vision.image_tokens import VisionOptions, build_image_tokens
 
 
 class CameraTokens(nn.Module):
@@ -66,23 +65,3 @@ class CameraTokens(nn.Module):
             together = encoder(torch.cat([images[i] for i in mine]))  # one pass for all images of an encoder
             encoded.update(zip(mine, together.chunk(len(mine)), strict=True))
         return [encoded[i] for i in range(len(images))]
-
-
-class TextTokens(nn.Module):
-    """Embeds text tokens, multiplied by √width as Gemma does.
-
-    Args:
-        vocabulary_size: Tokens known.
-        width: D.
-    """
-
-    def __init__(self, vocabulary_size: int, width: int) -> None:
-        super().__init__()
-        self.scale = math.sqrt(width)
-        self.embedding = nn.Embedding(vocabulary_size, width)
-        nn.init.normal_(self.embedding.weight, std=1.0 / self.scale)  # scaled, they have unit variance
-
-    def forward(self, text_BL: Tensor, valid_BL: Tensor) -> Tensor:
-        """Return tokens, float [B, L, D], of int64 [B, L]; what stands in padding does not matter."""
-        tokens_BLD: Tensor = self.embedding(text_BL.masked_fill(~valid_BL, 0)) * self.scale
-        return tokens_BLD

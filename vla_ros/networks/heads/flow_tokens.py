@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vla_ros.networks.time_embedding import time_embedding
+from vla_ros.networks.heads.time_embedding import time_embedding
 
 
 class FlowTokens(nn.Module):

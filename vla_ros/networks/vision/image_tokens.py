@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from vla_ros.networks.backbones import build_backbone
-from vla_ros.networks.pooling import SpatialSoftmax
-from vla_ros.networks.vision_transformer import VisionTransformer
+from vla_ros.networks.vision.backbones import build_backbone
+from vla_ros.networks.vision.pooling import SpatialSoftmax
+from vla_ros.networks.vision.vision_transformer import VisionTransformer
 from vla_ros.registry import EncoderName
 from vla_ros.schema import About, Checked, Only
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.backbones import Backbone
+from vla_ros.networks.vision.backbones import Backbone
 
 NAMED = 3
 

@@ -16,7 +16,7 @@ from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
 from vla_ros.objectives import Diffusion
 from vla_ros.policies.base import MOST_STEPS, Batch
-from vla_ros.policies.goal_camera import GoalCameraConfig
+from vla_ros.policies.common.goal_camera import GoalCameraConfig
 from vla_ros.processors import TextSpec
 from vla_ros.schema import About, Only
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla_ros.networks.gemma_block import Expert
-from vla_ros.networks.rotary import apply_rotary, rotary_angles
+from vla_ros.networks.attention.gemma_block import Expert
+from vla_ros.networks.attention.rotary import apply_rotary, rotary_angles
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from vla_ros.networks.backbones import build_backbone
-from vla_ros.networks.pooling import build_pooling
+from vla_ros.networks.vision.backbones import build_backbone
+from vla_ros.networks.vision.pooling import build_pooling
 
 
 class ImageEncoder(nn.Module):

@@ -22,10 +22,10 @@ from vla_ros.networks import (
     TextTokens,
     continue_context,
 )
-from vla_ros.networks.pretrained import copy_gemma, copy_patch_tokens, load_transformers
+from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
 from vla_ros.objectives import DiffusionDraw, FlowDraw, draw_flow, integrate_flow, sample_noise
 from vla_ros.policies.base import Batch, Policy
-from vla_ros.policies.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
+from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
 
 
 class FlowPolicy(Policy):

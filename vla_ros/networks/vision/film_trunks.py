@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.built import check_built
-from vla_ros.networks.efficientnet import EfficientNetB3
-from vla_ros.networks.film import Film
+from vla_ros.networks.vision.efficientnet import EfficientNetB3
+from vla_ros.networks.vision.film import Film
 from vla_ros.registry import FILM_TRUNKS
 
 

@@ -5,8 +5,8 @@ Axis legend: N images, h, w pixels, P places of the feature map, K tokens per im
 
 from torch import Tensor, nn
 
-from vla_ros.networks.film_trunks import build_film_trunk
-from vla_ros.networks.token_learner import TokenLearner, TokenWeights
+from vla_ros.networks.projectors.token_learner import TokenLearner, TokenWeights
+from vla_ros.networks.vision.film_trunks import build_film_trunk
 
 
 class FilmTokens(nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from vla_ros.networks.backbones import Backbone
+from vla_ros.networks.vision.backbones import Backbone
 
 Norm = Callable[[int], nn.Module]
 CLASSIFIER = ("fc.weight", "fc.bias")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.gemma_block import Expert
-from vla_ros.networks.image_tokens import PatchTokens
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
-from vla_ros.networks.vision_transformer import VisionTransformer
+from vla_ros.networks.attention.gemma_block import Expert
+from vla_ros.networks.vision.image_tokens import PatchTokens
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.vision.vision_transformer import VisionTransformer
 
 _GEMMA_LAYER = {
     "attention_norm": "input_layernorm",
