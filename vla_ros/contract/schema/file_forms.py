@@ -3,21 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from vla_ros.contract.limits import LimitsSpec
-from vla_ros.contract.schema import (
-    GOAL,
-    LATCHED_QOS,
-    REACTION,
-    TRANSPORT,
-    DepthRange,
-    DepthSpec,
-    ImageSpec,
-    InputSpec,
-    OnNewGoal,
-    QosSpec,
-    RobotContract,
-    topic_name,
-)
+from vla_ros.contract.schema.inputs import DepthRange, DepthSpec, ImageSpec, InputSpec
+from vla_ros.contract.schema.limits import LimitsSpec
+from vla_ros.contract.schema.robot import RobotContract
+from vla_ros.contract.schema.topics import LATCHED_QOS, QosSpec
+from vla_ros.contract.schema.vocabulary import GOAL, REACTION, TRANSPORT, OnNewGoal, topic_name
 from vla_ros.schema import About, file_form_of
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import get_args
 
-from vla_ros.contract.file_forms import LimitsFile
 from vla_ros.contract.joint_limits import joint_limits_of_file, joint_limits_of_mapping, joint_limits_of_urdf
-from vla_ros.contract.limits import JointLimit, LimitsSpec
 from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredRotation, MeasuredSpec
+from vla_ros.contract.schema.file_forms import LimitsFile
+from vla_ros.contract.schema.limits import JointLimit, LimitsSpec
 from vla_ros.schema import ABSENT, Narrow, Section, given, read_dataclass
 
 _OF_END_EFFECTOR = ("workspace", "max_speed", "max_angular_acceleration", "max_angular_following_error")

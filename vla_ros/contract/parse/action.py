@@ -2,9 +2,9 @@
 
 from typing import Any, get_args
 
-from vla_ros.contract.parse_limits import parse_limits, parse_measured
-from vla_ros.contract.parse_record import parse_records
-from vla_ros.contract.parse_sinks import parse_sinks
+from vla_ros.contract.parse.limits import parse_limits, parse_measured
+from vla_ros.contract.parse.record import parse_records
+from vla_ros.contract.parse.sinks import parse_sinks
 from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,

@@ -1,7 +1,6 @@
-"""YAML → `RobotContract`, with an error that names the file, the place, the value and the fix.
+"""The top level of a contract and the checks between its parts.
 
-The fields are declared in `schema` and `file_forms`; here stand the top level and the checks between parts.
-`parse_input` and `parse_action` read the rest. Only what the YAML says is checked here, never a running robot.
+An error names the file, the place, the value and the fix. Only what the YAML says is checked, never a running robot.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vla_ros.contract.file_forms import ContractFile
 from vla_ros.contract.measurement import check_measured, measured_sources
-from vla_ros.contract.parse_action import parse_action
-from vla_ros.contract.parse_input import parse_goal, parse_input, parse_instruction
+from vla_ros.contract.parse.action import parse_action
+from vla_ros.contract.parse.inputs import parse_goal, parse_input, parse_instruction
 from vla_ros.contract.schema import FPS, GOAL_IMAGE, INSTRUCTION, InputSpec, RobotContract
+from vla_ros.contract.schema.file_forms import ContractFile
 from vla_ros.data_types import ContractError, nearest_name
 from vla_ros.schema import Narrow, Section, given, load_yaml, read_fields
 from vla_ros.schema.values import shown

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vla_ros.contract.parse_joint_names import parse_joint_names
+from vla_ros.contract.parse.joint_names import parse_joint_names
 from vla_ros.contract.schema import COMMAND_QOS, GripperSpec, SinkSpec
 from vla_ros.contract.types import SINK_REPRESENTATIONS, AsSink, message_types
 from vla_ros.schema import ABSENT, REQUIRED, Narrow, Section, given, read_dataclass

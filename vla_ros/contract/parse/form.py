@@ -1,7 +1,7 @@
 """What must hold of an input's form beyond the declaration of each field."""
 
-from vla_ros.contract.file_forms import InputFile
 from vla_ros.contract.schema import DepthRange, TransformSpec
+from vla_ros.contract.schema.file_forms import InputFile
 from vla_ros.contract.types import INPUT_TYPES
 from vla_ros.schema import Section
 

@@ -1,8 +1,7 @@
 """One entry of ``inputs``, and the short sections ``instruction`` and ``goal`` that stand for latched ones."""
 
-from vla_ros.contract.check_form import NUMERIC, check_form
-from vla_ros.contract.file_forms import GoalFile, InputFile, InstructionFile, as_input
-from vla_ros.contract.parse_joint_names import parse_joint_names
+from vla_ros.contract.parse.form import NUMERIC, check_form
+from vla_ros.contract.parse.joint_names import parse_joint_names
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
     INSTRUCTION,
@@ -13,6 +12,7 @@ from vla_ros.contract.schema import (
     AlignmentSpec,
     InputSpec,
 )
+from vla_ros.contract.schema.file_forms import GoalFile, InputFile, InstructionFile, as_input
 from vla_ros.contract.types import INPUT_TYPES, MessageType
 from vla_ros.schema import ABSENT, REQUIRED, Context, Narrow, Section, given, read_dataclass
 

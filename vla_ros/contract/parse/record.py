@@ -1,7 +1,7 @@
 """``action.record`` of a contract: one topic, or a list of topics of which each gives some of the action's numbers."""
 
-from vla_ros.contract.parse_input import check_alignment
-from vla_ros.contract.parse_joint_names import parse_joint_names
+from vla_ros.contract.parse.inputs import check_alignment
+from vla_ros.contract.parse.joint_names import parse_joint_names
 from vla_ros.contract.schema import COMMAND_QOS, ROTATION_WIDTH, AlignmentSpec, GripperSpec, RecordSpec
 from vla_ros.contract.types import ACTION_SOURCES, AsRecord, has_header, message_types
 from vla_ros.schema import Narrow, Section, given, read_dataclass
