@@ -18,7 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 DEGENERATE = 1e-6
 
 # A number whose 1 % and 99 % quantiles are closer than this share of its whole range spends nearly all its time at one
-# value, as a gripper that rarely opens does. Scaled by its quantiles, a move of it would be a thousand times full scale.
+# value, as a gripper that rarely opens does. By its quantiles, a move of it would be a thousand times full scale.
 NARROW = 1e-3
 
 RANGE_OF_MODE = {

@@ -6,19 +6,21 @@ of the motion alike. Min-max does neither: it gave a robot at rest more weight t
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError
 from vla_ros.policies import PolicyConfig
-from vla_ros.processors import ProcessorOptions
+from vla_ros.processors import Mode, ProcessorOptions
 
-SYMMETRIC = "symmetric"
+SYMMETRIC: Mode = "symmetric"
 KEEPS_LENGTHS = (SYMMETRIC, "identity")
 """Modes under which a length of a motion is one."""
 
 MOTIONS = ("displacement", "twist", "planar_twist")
 """Representations of an action whose zero is standing still."""
+
+Config = TypeVar("Config", bound=PolicyConfig)
 
 
 def with_motion_of(
@@ -45,7 +47,7 @@ def with_motion_of(
     names = config.motion_names
     gripper = contract.action.gripper
     if gripper is not None and not options.get("magnitude_names") and gripper.name in names:
-        config = replace(config, magnitude_names=tuple(name for name in names if name != gripper.name))
+        config = _replaced(config, magnitude_names=tuple(name for name in names if name != gripper.name))
         names = config.motion_names
     unit_of = dict(zip(contract.action.names, contract.action.units, strict=True))
     units = dict.fromkeys(unit_of[name] for name in names if name in unit_of)
@@ -108,4 +110,9 @@ def _without_lengths(config: PolicyConfig, options: Mapping[str, Any], represent
             f"robot's action is a {representation}, whose zero is not standing still; leave it out, or make the action "
             "relative."
         )
-    return replace(config, magnitude_weighting=False)  # type: ignore[call-arg]  # of those configurations that have it
+    return _replaced(config, magnitude_weighting=False)
+
+
+def _replaced(config: Config, **changes: Any) -> Config:
+    """Replace options that configurations with a motion have, whatever class they are of."""
+    return replace(config, **changes)
