@@ -18,9 +18,11 @@ from page_commands import ROOT, Command, all_commands, check_part
 from vla_ros.cli.main import parser as vla_ros_parser
 
 GIVEN = {  # what a page takes as given: its reader's own files, or those of another page
+    "docs/add_a_message_type.md": ("rover.yaml", "rover_bc.yaml", "bags"),
     "docs/add_a_policy.md": ("my_policy.yaml", "data/metaworld_push"),
     "docs/add_a_robot.md": ("my_robot.yaml", "bags"),
     "docs/add_a_simulator.md": ("pusht.yaml",),
+    "docs/add_a_sink.md": ("gamepad_rover.yaml",),
     "docs/add_an_encoder.md": ("my_encoder.yaml", "data/metaworld_push"),
     "docs/checkpoints.md": ("DIR", "FILE"),
     "docs/conversion.md": ("my_robot.yaml", "bags"),

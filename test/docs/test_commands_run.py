@@ -16,8 +16,8 @@ from walkthrough import run_lines
 
 from vla_ros.cli.main import main
 
-FOLLOWED = ("add_a_policy", "add_an_encoder", "add_a_simulator")
-"""Pages whose blocks of bash test_walkthroughs.py runs."""
+FOLLOWED = ("add_a_policy", "add_an_encoder", "add_a_simulator", "add_a_message_type", "add_a_sink")
+"""Pages whose blocks of bash the walk-throughs run."""
 
 RUN = ("README.md", "docs/checkpoints.md", "docs/conversion.md", "docs/add_a_robot.md")
 """Pages whose vla_ros commands are run here, one page after the other."""
