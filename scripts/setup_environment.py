@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build"
+SCHEMAS = ROOT / "scripts" / "torchvision_schemas.py"
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 
 # The wheels' exported CMake targets name the folders of the machine that built them.
@@ -93,6 +94,14 @@ def install_packages() -> None:
     run("packages without their dependencies", [*pip, "--no-deps", *alone])
 
 
+def let_torchvision_be_imported() -> None:
+    """Put torchvision_schemas.py into .venv, imported at every start of its Python; the file says why."""
+    command = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    packages = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    shutil.copy(SCHEMAS, packages)
+    (packages / f"{SCHEMAS.stem}.pth").write_text(f"import {SCHEMAS.stem}\n", encoding="utf-8")
+
+
 def rewrite_cmake_paths() -> None:
     """Point the wheels' exported CMake targets at this machine's Python and numpy headers."""
     numpy_include = subprocess.run(
@@ -145,6 +154,7 @@ def main() -> None:
     steps = (
         ("environment", create_environment, pins),
         ("packages", install_packages, pins),
+        ("torchvision", let_torchvision_be_imported, (SCHEMAS, *pins)),
         ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "interfaces", ROOT / "requirements.txt")),
         ("project", install_project, package),
     )

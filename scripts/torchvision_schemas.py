@@ -30,7 +30,7 @@ class SchemasBeforeFirstUse:
 
 def declare_missing_schemas() -> None:
     """Declare the schemas of torchvision's operators that torch does not know."""
-    import torch  # noqa: PLC0415  # this module is imported at every start of Python
+    import torch  # this module is imported at every start of Python
 
     for name in OPERATORS:
         if not hasattr(torch.ops.torchvision, name):
