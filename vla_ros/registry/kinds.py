@@ -65,7 +65,20 @@ PROJECTORS: Registry[Any] = Registry(
     "projectors", "projector", "(input width, output width, ...) → a module of tokens [N, P, W] → tokens [N, Q, D]."
 )
 SENSORS: Registry[Any] = Registry(
-    "sensors", "sensor encoder", "(feature shape, output width, ...) → a module of one sensor's values → features."
+    "sensors",
+    "sensor encoder",
+    "(feature shape, width D, **options) → a module of values [B, ...] → (tokens [B, N, D], valid [B, N]), with "
+    "`n_tokens` and `width`.",
+    {
+        "pointnet2": "vla_ros.networks.sensors:PointNet2",
+        "pillars": "vla_ros.networks.sensors:Pillars",
+        "range_image": "vla_ros.networks.sensors:RangeImage",
+        "lstm": "vla_ros.networks.sensors:LstmWindow",
+        "conv1d": "vla_ros.networks.sensors:ConvWindow",
+        "linear": "vla_ros.networks.sensors:VectorToken",
+        "range_doppler": "vla_ros.networks.sensors:RangeDoppler",
+        "radar_points": "vla_ros.networks.sensors:RadarPoints",
+    },
 )
 HEADS: Registry[Any] = Registry(
     "heads",
