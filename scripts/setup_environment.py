@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build"
-SCHEMAS = ROOT / "scripts" / "torchvision_schemas.py"
+HOOKS = tuple(ROOT / "scripts" / name for name in ("ros_wheels_environment.py", "torchvision_schemas.py"))
+"""Copied into .venv and imported at every start of its Python; each says why."""
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 
 # The wheels' exported CMake targets name the folders of the machine that built them.
@@ -94,14 +95,6 @@ def install_packages() -> None:
     run("packages without their dependencies", [*pip, "--no-deps", *alone])
 
 
-def let_torchvision_be_imported() -> None:
-    """Put torchvision_schemas.py into .venv, imported at every start of its Python; the file says why."""
-    command = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
-    packages = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
-    shutil.copy(SCHEMAS, packages)
-    (packages / f"{SCHEMAS.stem}.pth").write_text(f"import {SCHEMAS.stem}\n", encoding="utf-8")
-
-
 def rewrite_cmake_paths() -> None:
     """Point the wheels' exported CMake targets at this machine's Python and numpy headers."""
     numpy_include = subprocess.run(
@@ -115,9 +108,19 @@ def rewrite_cmake_paths() -> None:
             file.write_text(changed, encoding="utf-8")
 
 
+def install_hooks() -> None:
+    """Let every Python of .venv import `HOOKS` when it starts."""
+    command = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    packages = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    for hook in HOOKS:
+        shutil.copy(hook, packages)
+        (packages / f"{hook.stem}.pth").write_text(f"import {hook.stem}\n", encoding="utf-8")
+
+
 def interface_folders() -> list[str]:
     """Return vla_ros_msgs, and the packages below interfaces/ that no sourced ROS has."""
-    sourced = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    sourced = [prefix / "share" for prefix in prefixes if prefix != VENV]
     others = sorted(path.parent for path in (ROOT / "interfaces").glob("*/package.xml"))
     own = [folder for folder in others if not any((share / folder.name / "package.xml").is_file() for share in sourced)]
     return ["vla_ros_msgs", *(str(folder.relative_to(ROOT)) for folder in own)]
@@ -154,7 +157,7 @@ def main() -> None:
     steps = (
         ("environment", create_environment, pins),
         ("packages", install_packages, pins),
-        ("torchvision", let_torchvision_be_imported, (SCHEMAS, *pins)),
+        ("hooks", install_hooks, (*HOOKS, *pins)),
         ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "interfaces", ROOT / "requirements.txt")),
         ("project", install_project, package),
     )
