@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vla_ros.contract import file_forms, limits, schema  # noqa: E402
+from vla_ros.contract import schema  # noqa: E402
+from vla_ros.contract.schema import file_forms  # noqa: E402
 from vla_ros.schema import SchemaField  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
 
@@ -16,7 +17,7 @@ TARGET = ROOT / "docs" / "contract.md"
 INTRODUCTION = """\
 # The robot's contract
 
-<!-- Written by scripts/generate_contract_docs.py (`make docs`) from vla_ros/contract/schema.py. -->
+<!-- Written by scripts/generate_contract_docs.py (`make docs`) from vla_ros/contract/schema. -->
 
 One YAML file per robot, under `config/robots/`, says what a policy sees and does. The policy node, the recorder, the
 converter and the replay read the same file, and its hash travels into every dataset and checkpoint.
@@ -45,7 +46,9 @@ PAGES: tuple[tuple[str, type, str, bool], ...] = (
     ("`inputs`: the streams that are observed", schema.InputSpec, "", True),
     ("`image`: form of an Image or CompressedImage", schema.ImageSpec, "", True),
     ("`image.depth`: of an image of distances", schema.DepthRange, "", True),
-    ("`points`: form of a PointCloud2 or LaserScan", schema.PointsSpec, "", True),
+    ("`image.map`: of an image of other numbers", schema.MapRange, "", True),
+    ("`image.info`: calibration of the camera", schema.CameraInfoSpec, "", False),
+    ("`points`: form of a PointCloud2, LaserScan, RadarScan, RadarTracks or Path", schema.PointsSpec, "", True),
     ("`window`: form of an Imu", schema.WindowSpec, "", True),
     ("`transform`: which of a TFMessage", schema.TransformSpec, "", True),
     ("`alignment` of an input or of the record", schema.AlignmentSpec, "", True),
@@ -54,8 +57,8 @@ PAGES: tuple[tuple[str, type, str, bool], ...] = (
     ("`action.gripper`", schema.GripperSpec, "", True),
     ("`action.record`: where the demonstrator's action is read", schema.RecordSpec, "", True),
     ("`action.sinks`: where commands are published", schema.SinkSpec, "", False),
-    ("`action.limits`: what the [safety filter](safety.md) holds", limits.LimitsSpec, "", False),
-    ("`action.limits.workspace`: box for the end effector, in the base frame", limits.LimitsSpec, "workspace", False),
+    ("`action.limits`: what the [safety filter](safety.md) holds", schema.LimitsSpec, "", False),
+    ("`action.limits.workspace`: box for the end effector, in the base frame", schema.LimitsSpec, "workspace", False),
     ("`action.measured`: where the robot's state is measured", schema.MeasuredSpec, "", False),
     ("`position`, `orientation` and `joints` of `action.measured`", schema.MeasuredPart, "", False),
     ("`instruction`: language", file_forms.InstructionFile, "", False),

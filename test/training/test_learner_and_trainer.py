@@ -17,8 +17,8 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.gradient_checkpointing import enable_gradient_checkpointing
 from vla_ros.policies import LossOutput, build_policy
+from vla_ros.policies.common.padding import without_padded_values
 from vla_ros.policies.examples import make_example_batch
-from vla_ros.policies.padding import without_padded_values
 from vla_ros.policies.parts import parameter_parts
 from vla_ros.training import Measured, Trainer, load_recipe, train
 from vla_ros.training.loader import prepared

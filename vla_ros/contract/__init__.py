@@ -4,7 +4,6 @@ A contract is written once as YAML under ``config/robots/`` and read by everythi
 """
 
 from vla_ros.contract.hashing import HASH_VERSION, contract_differences, is_hash_of
-from vla_ros.contract.limits import JointLimit, LimitsSpec
 from vla_ros.contract.measurement import MeasurementSpec, measured_sources
 from vla_ros.contract.parse import load_contract, parse_contract
 from vla_ros.contract.schema import (
@@ -14,11 +13,15 @@ from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
     AlignmentSpec,
+    CameraInfoSpec,
     DepthSpec,
     FeatureSpec,
     GripperSpec,
     ImageSpec,
     InputSpec,
+    JointLimit,
+    LimitsSpec,
+    MapSpec,
     MeasuredPart,
     MeasuredSpec,
     PointsSpec,
@@ -40,6 +43,7 @@ __all__ = [
     "ROTATION_WIDTH",
     "ActionSpec",
     "AlignmentSpec",
+    "CameraInfoSpec",
     "DepthSpec",
     "FeatureSpec",
     "GripperSpec",
@@ -47,6 +51,7 @@ __all__ = [
     "InputSpec",
     "JointLimit",
     "LimitsSpec",
+    "MapSpec",
     "MeasuredPart",
     "MeasuredSpec",
     "MeasurementSpec",

@@ -34,13 +34,14 @@ _OF_CHILD: dict[str, Part] = {
     "memory": "expert",
     "expert": "expert",
 }
-"""Names that models of this package use for their direct parts; one that says otherwise itself needs no entry."""
+"""Names that models of this package use for their parts; a model may have others, and say so."""
 
 
 def parameter_parts(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Return part → its trainable weights, in the order of the module's own; parts without any are left out.
 
-    A module may say what its direct children are in a class attribute ``part_of_child``, name → part.
+    The outermost module whose name is known decides. A module may say what its children are in a class attribute
+    ``part_of_child``, name → part.
 
     Raises:
         ConfigError: It names a part that there is not.
@@ -49,7 +50,7 @@ def parameter_parts(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     known = {**_OF_CHILD, **own}
     result: dict[str, list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        part = known.get(name.partition(".")[0], "heads")
+        part = next((known[place] for place in name.split(".") if place in known), "heads")
         if part not in PARTS:
             raise ConfigError(f"{type(module).__name__}.part_of_child: '{part}' is none of {', '.join(PARTS)}.")
         if parameter.requires_grad:

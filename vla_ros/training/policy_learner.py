@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vla_ros.policies import LossOutput, Policy
-from vla_ros.policies.padding import without_padded_values
+from vla_ros.policies.common.padding import without_padded_values
 from vla_ros.processors import Processors
 from vla_ros.training.augmentation import augment
 from vla_ros.training.learner import Measured, Windows
