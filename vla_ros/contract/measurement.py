@@ -30,6 +30,7 @@ class MeasurementSpec:
         rotation: Form of the orientation.
         joints: One per action number, None for a number that no input holds.
         base: Of a base that follows a trajectory: x, y, yaw, or x, y and the quaternion's z and w, in its frame.
+        scan: Index of the input that a base keeps clear of.
     """
 
     position: tuple[Number, ...] | None = None
@@ -37,12 +38,14 @@ class MeasurementSpec:
     rotation: Rotation = "quaternion"
     joints: tuple[Number | None, ...] | None = None
     base: tuple[Number, ...] | None = None
+    scan: int | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
         """Indices of the inputs that hold any of it, ascending."""
         parts = (self.position or (), self.orientation or (), self.joints or (), self.base or ())
-        return tuple(sorted({number[0] for part in parts for number in part if number is not None}))
+        found = {number[0] for part in parts for number in part if number is not None}
+        return tuple(sorted(found if self.scan is None else {*found, self.scan}))
 
 
 def measured_sources(contract: RobotContract) -> MeasurementSpec:
@@ -59,10 +62,10 @@ def measured_sources(contract: RobotContract) -> MeasurementSpec:
     if contract.action.representation == "joint_position":
         return MeasurementSpec(joints=_joints(contract))
     if contract.action.representation == "trajectory":
-        return MeasurementSpec(base=_base(contract))
+        return MeasurementSpec(base=_base(contract), scan=_scan(contract))
     position, orientation = _position(contract), _orientation(contract)
     form = contract.action.measured.orientation.rotation if contract.action.measured.orientation.key else "quaternion"
-    return MeasurementSpec(position, orientation, form)
+    return MeasurementSpec(position, orientation, form, scan=_scan(contract))
 
 
 def check_measured(contract: RobotContract, top: Section) -> None:
@@ -132,6 +135,26 @@ def _poses(contract: RobotContract, part: str, axes: str) -> Iterator[tuple[Numb
         wanted = [f"{prefix}{part}.{axis}" for axis in axes]
         if spec.frame in (None, contract.base_frame) and set(wanted) <= set(spec.fields):
             yield tuple((index, spec.fields.index(field)) for field in wanted)
+
+
+def _scan(contract: RobotContract) -> int | None:
+    """Find the input that a base keeps clear of."""
+    clearance = contract.action.limits.clearance
+    if not clearance.key:
+        return None
+    clouds = {spec.key: index for index, spec in enumerate(contract.inputs) if spec.points is not None}
+    if clearance.key not in clouds:
+        raise ContractError(
+            f"{contract.source}: action.limits.clearance.key '{clearance.key}' is no scan or cloud; those are "
+            f"{', '.join(clouds) or '(none)'}.{nearest_name(clearance.key, clouds)}"
+        )
+    spec = contract.inputs[clouds[clearance.key]]
+    if spec.points is not None and tuple(spec.points.fields[:2]) != ("x", "y"):
+        raise ContractError(
+            f"{contract.source}: action.limits.clearance.key '{clearance.key}' has the fields "
+            f"{', '.join(spec.points.fields)}; x and y must come first."
+        )
+    return clouds[clearance.key]
 
 
 def _base(contract: RobotContract) -> tuple[Number, ...] | None:

@@ -25,6 +25,7 @@ class Measured:
         orientation: float64 [4], unit quaternion x, y, z, w of the end effector in the base frame.
         joints: float64 [A], one per action number, rad.
         base: float64 [3], x, y, yaw of a mobile base in the frame of its trajectory, m, rad.
+        points: [N, F], the newest scan that a base keeps clear of, x and y first, m, in the frame of the LiDAR.
         stamp_ns: When the oldest part of it was measured.
     """
 
@@ -32,6 +33,7 @@ class Measured:
     orientation: Vector | None = None
     joints: Vector | None = None
     base: Vector | None = None
+    points: NDArray[np.generic] | None = None
     stamp_ns: int = 0
 
     def moved(self, velocity: Vector, turn: Vector, duration_s: float) -> "Measured":
@@ -77,6 +79,7 @@ def measurement_from(
         orientation=None if orientation is None else unit_quaternion(orientation, sources.rotation),
         joints=joints,
         base=_planar(known(sources.base)),
+        points=None if sources.scan is None else values.get(sources.scan),
         stamp_ns=min(stamps, default=0),
     )
 
@@ -134,4 +137,4 @@ def cleaned(measured: "Measured | NDArray[np.generic] | None", action_dim: int, 
     if measured.joints is not None:
         angles = np.asarray(measured.joints, dtype=np.float64)
         angles = np.where(np.abs(angles) <= LARGEST, angles, np.nan) if angles.shape == (action_dim,) else None
-    return Measured(position, orientation, angles, stamp_ns=measured.stamp_ns)
+    return Measured(position, orientation, angles, points=measured.points, stamp_ns=measured.stamp_ns)

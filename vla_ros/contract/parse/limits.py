@@ -6,7 +6,7 @@ from typing import get_args
 from vla_ros.contract.joint_limits import joint_limits_of_file, joint_limits_of_mapping, joint_limits_of_urdf
 from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredRotation, MeasuredSpec
 from vla_ros.contract.schema.file_forms import LimitsFile
-from vla_ros.contract.schema.limits import JointLimit, LimitsSpec
+from vla_ros.contract.schema.limits import ClearanceSpec, JointLimit, LimitsSpec
 from vla_ros.schema import ABSENT, Narrow, Section, given, read_dataclass
 
 _OF_END_EFFECTOR = ("workspace", "max_speed", "max_angular_acceleration", "max_angular_following_error")
@@ -106,6 +106,10 @@ def _check(at: Section, spec: LimitsSpec, representation: str) -> None:
         if len(lower) != len(upper) or any(a >= b for a, b in zip(lower, upper, strict=True)):
             raise at.fail(field, f"must be above its lower bound in every number, got {list(lower)} and {list(upper)}")
     of_joints = representation == "joint_position"
+    if spec.clearance != ClearanceSpec() and representation not in ("planar_twist", "trajectory"):
+        raise at.fail("clearance", f"is kept by a mobile base, and the action is a {representation}")
+    if spec.clearance != ClearanceSpec() and not spec.clearance.key:
+        raise at.fail("clearance.key", "is required and missing; name the scan that the clearance is kept by")
     if representation == "trajectory":
         for field in ("lower", "upper", "workspace", "max_following_error"):
             if field in at:
