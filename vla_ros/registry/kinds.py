@@ -72,6 +72,7 @@ SENSORS: Registry[Any] = Registry(
         "linear": "vla_ros.networks.sensors:VectorToken",
         "range_doppler": "vla_ros.networks.sensors:RangeDoppler",
         "radar_points": "vla_ros.networks.sensors:RadarPoints",
+        "raster": "vla_ros.networks.sensors:Raster",
     },
 )
 FUSIONS: Registry[Any] = Registry(
