@@ -262,24 +262,26 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
             )
         spec = contract.inputs[known[name][0]]
         wanted = fields[i] if fields else ""
-        frame = contract.action.frame if place.endswith(".base") else contract.base_frame
-        if reason := _not_it(frame, spec, known[name][1], wanted, joints=joints):
+        frame, called = contract.base_frame, "base_frame"
+        if place.endswith(".base"):
+            frame, called = contract.action.frame, "action.frame"
+        if reason := _not_it(frame, called, spec, known[name][1], wanted, joints=joints):
             raise ContractError(f"{contract.source}: {place}.{names_place}[{i}] '{name}' {reason}.")
     return tuple(known[name] for name in names)
 
 
-def _not_it(frame: str, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:
+def _not_it(frame: str, called: str, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:
     """Say why a number cannot be what it is named for, or return an empty string."""
     if joints:
         other = spec.type == _JOINT_STATE and spec.fields != ("position",)
         return f"is a joint's {spec.fields[0]} and not its position" if other else ""
     if spec.frame is not None and spec.frame != frame:
-        return f"is measured in the frame '{spec.frame}' and not in '{frame}'"
+        return f"is measured in the frame '{spec.frame}' and not in {called} '{frame}'"
     field = (
         spec.fields[number].replace("translation", "position").replace("rotation", "orientation") if spec.fields else ""
     )
     if spec.transform is not None and spec.transform.parent != frame:
-        return f"is measured in the frame '{spec.transform.parent}' and not in '{frame}'"
+        return f"is measured in the frame '{spec.transform.parent}' and not in {called} '{frame}'"
     if wanted and spec.type != _JOINT_STATE and spec.fields and wanted not in field:
         return f"is the field {spec.fields[number]} and not {wanted}"
     return ""
