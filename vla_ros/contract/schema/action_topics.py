@@ -85,6 +85,13 @@ class RecordSpec:
         float,
         About("Older than this at a tick there was no action.", unit="s", above=0, unhashed=LATE),
     ]
+    next_state: Annotated[
+        bool,
+        About(
+            "The topic holds the robot's state and not a command: the action of a tick is the state at the next one, "
+            "which the demonstrator reached. Only of a pose, of joint positions or of a trajectory."
+        ),
+    ] = False
     names: Annotated[
         tuple[str, ...],
         joint_names(

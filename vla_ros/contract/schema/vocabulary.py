@@ -8,7 +8,7 @@ Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
 OnNewGoal = Literal["keep", "zero"]
-Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist"]
+Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist", "trajectory"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 MeasuredRotation = Literal["rotation_vector", "quaternion", "rot6d"]
 
