@@ -52,10 +52,10 @@ class MeasurementSpec:
 def measured_sources(contract: RobotContract) -> MeasurementSpec:
     """Find where the state is measured that the contract's action changes.
 
-    Named in ``action.measured`` (or, a position, beside the workspace); otherwise, for a Cartesian action, the one
+    Named in ``action.measured`` (or, a position, beside the workspace). Otherwise, for a Cartesian action, the one
     PoseStamped or Odometry input in the base frame, or else the transform of the tool in it; for joint positions the
-    JointState inputs that hold the positions of the action's joints. Where several inputs could be meant, none is taken;
-    `check_measured` makes that an error when it matters.
+    JointState inputs that hold the positions of the action's joints. Where several inputs could be meant, none is
+    taken; `check_measured` makes that an error when it matters.
 
     Raises:
         ContractError: `action.measured` names what is not there or cannot be it.
