@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
+
 from vla_ros.data_types.ros_packages import ROS_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
