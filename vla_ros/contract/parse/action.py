@@ -99,8 +99,10 @@ def _check_names(
         if rotation != "none":
             raise at.fail("rotation", f"must be 'none' for joint positions, got '{rotation}'")
         return
+    if gripper is not None and names[-1] != gripper.name:
+        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
     if representation == "planar_twist":
-        _check_planar(at, rotation, names, gripper)
+        _check_planar(at, rotation, names, len(names) - (gripper is not None))
         return
     if representation == "trajectory":
         if rotation != "none" or gripper is not None:
@@ -117,22 +119,17 @@ def _check_names(
             f"a {representation} with rotation '{rotation}' and {'a' if gripper else 'no'} gripper "
             f"has {expected} numbers, got {len(names)}: {', '.join(names)}",
         )
-    if gripper is not None and names[-1] != gripper.name:
-        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
-def _check_planar(at: Section, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None) -> None:
+def _check_planar(at: Section, rotation: str, names: tuple[str, ...], motion: int) -> None:
     if rotation != "none":
         raise at.fail("rotation", f"must be 'none' for a planar twist, whose last number turns, got '{rotation}'")
-    motion = len(names) - (gripper is not None)
     if motion not in (2, 3):
         raise at.fail(
             "names",
             "a planar_twist has linear x, angular z, or linear x, y, angular z, and then the gripper if there is one; "
             f"got {', '.join(names)}",
         )
-    if gripper is not None and names[-1] != gripper.name:
-        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:
