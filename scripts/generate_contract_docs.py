@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vla_ros.contract import file_forms, limits, schema  # noqa: E402
+from vla_ros.contract import schema  # noqa: E402
+from vla_ros.contract.schema import file_forms  # noqa: E402
 from vla_ros.schema import SchemaField  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
 
@@ -16,7 +17,7 @@ TARGET = ROOT / "docs" / "contract.md"
 INTRODUCTION = """\
 # The robot's contract
 
-<!-- Written by scripts/generate_contract_docs.py (`make docs`) from vla_ros/contract/schema.py. -->
+<!-- Written by scripts/generate_contract_docs.py (`make docs`) from vla_ros/contract/schema. -->
 
 One YAML file per robot, under `config/robots/`, says what a policy sees and does. The policy node, the recorder, the
 converter and the replay read the same file, and its hash travels into every dataset and checkpoint.
@@ -54,8 +55,8 @@ PAGES: tuple[tuple[str, type, str, bool], ...] = (
     ("`action.gripper`", schema.GripperSpec, "", True),
     ("`action.record`: where the demonstrator's action is read", schema.RecordSpec, "", True),
     ("`action.sinks`: where commands are published", schema.SinkSpec, "", False),
-    ("`action.limits`: what the [safety filter](safety.md) holds", limits.LimitsSpec, "", False),
-    ("`action.limits.workspace`: box for the end effector, in the base frame", limits.LimitsSpec, "workspace", False),
+    ("`action.limits`: what the [safety filter](safety.md) holds", schema.LimitsSpec, "", False),
+    ("`action.limits.workspace`: box for the end effector, in the base frame", schema.LimitsSpec, "workspace", False),
     ("`action.measured`: where the robot's state is measured", schema.MeasuredSpec, "", False),
     ("`position`, `orientation` and `joints` of `action.measured`", schema.MeasuredPart, "", False),
     ("`instruction`: language", file_forms.InstructionFile, "", False),

@@ -3,11 +3,11 @@ import torch
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import load_backbone_weights
-from vla_ros.networks.efficientnet import EfficientNetB3
-from vla_ros.networks.film import Film
-from vla_ros.networks.film_tokens import FilmTokens
-from vla_ros.networks.film_trunks import FilmConvStack, FilmEfficientNet
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.vision.efficientnet import EfficientNetB3
+from vla_ros.networks.vision.film import Film
+from vla_ros.networks.vision.film_tokens import FilmTokens
+from vla_ros.networks.vision.film_trunks import FilmConvStack, FilmEfficientNet
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
 OPTIONS = {"n_tokens": 8, "hidden_dim": 64, "weights": "sigmoid"}
 

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import AttentionOptions, Expert, ExpertOptions
-from vla_ros.networks.gemma_block import GegluMlp, RmsNorm
+from vla_ros.networks.attention.gemma_block import GegluMlp, RmsNorm
 
 
 def test_the_published_action_expert_has_311464960_parameters():

@@ -4,9 +4,9 @@ from safetensors.torch import save_file
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import SpatialSoftmax, backbone_names, build_backbone, load_backbone_weights
-from vla_ros.networks.class_token_vit import ClassTokenVit, interpolate_positions
-from vla_ros.networks.resnet import FrozenBatchNorm2d, ResNet
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.vision.class_token_vit import ClassTokenVit, interpolate_positions
+from vla_ros.networks.vision.resnet import FrozenBatchNorm2d, ResNet
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
 SMALL = ["cnn", "cnn_coarse", "resnet18", "resnet18_frozen_norm", "resnet_small", "vit_small"]
 

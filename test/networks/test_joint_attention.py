@@ -12,8 +12,8 @@ from vla_ros.networks import (
     joint_keys_values,
     token_positions,
 )
-from vla_ros.networks.pretrained import copy_gemma
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.language.pretrained import copy_gemma
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
 SIZES = AttentionOptions(depth=3, n_heads=4, n_kv_heads=1, head_dim=8)
 

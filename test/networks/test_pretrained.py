@@ -3,9 +3,9 @@ import torch
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import AttentionOptions, Expert, ExpertOptions, TextTokens, VisionOptions, VisionTransformer
-from vla_ros.networks.image_tokens import PatchTokens
-from vla_ros.networks.pretrained import copy_gemma, copy_patch_tokens, copy_siglip, load_transformers
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, copy_siglip, load_transformers
+from vla_ros.networks.vision.image_tokens import PatchTokens
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
 declare_torchvision_operators()
 transformers = pytest.importorskip("transformers")

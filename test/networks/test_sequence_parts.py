@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.causal_transformer import CausalTransformer
-from vla_ros.networks.frame_padding import frame_sources, without_padding
-from vla_ros.networks.image_patches import check_patch_size, image_patches
-from vla_ros.networks.key_masked_block import KeyMaskedBlock
+from vla_ros.networks.attention.causal_transformer import CausalTransformer
+from vla_ros.networks.attention.key_masked_block import KeyMaskedBlock
+from vla_ros.networks.temporal.frame_padding import frame_sources, without_padding
+from vla_ros.networks.vision.image_patches import check_patch_size, image_patches
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vla_ros.networks.token_learner import TokenLearner
+from vla_ros.networks.projectors.token_learner import TokenLearner
 
 
 @pytest.mark.parametrize("weights", ["sigmoid", "softmax"])

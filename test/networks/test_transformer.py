@@ -4,7 +4,7 @@ from torch import nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import TransformerDecoder, TransformerEncoder
-from vla_ros.networks.transformer import EncoderLayer
+from vla_ros.networks.attention.transformer import EncoderLayer
 
 WIDTH, HEADS, MLP, DEPTH = 16, 4, 24, 3
 

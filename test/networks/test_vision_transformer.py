@@ -3,7 +3,7 @@ import torch
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import CameraTokens, TextTokens, VisionOptions, VisionTransformer
-from vla_ros.networks.image_tokens import build_image_tokens
+from vla_ros.networks.vision.image_tokens import build_image_tokens
 
 TINY = {"patch_size": 4, "width": 12, "depth": 2, "n_heads": 3, "mlp_dim": 20}
 

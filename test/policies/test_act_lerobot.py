@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_ros.contract import FeatureSpec
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 
-import vla_ros.networks.context as context_module
+import vla_ros.networks.attention.context as context_module
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.data_types.resources import resource_path

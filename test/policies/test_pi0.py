@@ -2,14 +2,14 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 
-import vla_ros.networks.context as context_module
+import vla_ros.networks.attention.context as context_module
 import vla_ros.policies.pi0.policy as policy_module
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.networks import Expert, ExpertOptions, encode_context
-from vla_ros.networks.pretrained import copy_gemma
-from vla_ros.networks.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.language.pretrained import copy_gemma
+from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 from vla_ros.objectives import Diffusion, draw_flow
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch

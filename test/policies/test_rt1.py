@@ -6,7 +6,7 @@ from safetensors.torch import load_model, save_model
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
-from vla_ros.networks.efficientnet import EfficientNetB3
+from vla_ros.networks.vision.efficientnet import EfficientNetB3
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 
@@ -78,7 +78,7 @@ class Episode:
 def passes(monkeypatch):
     """How many images went through a trunk at each of its passes."""
     counts = []
-    from vla_ros.networks.film_trunks import FilmConvStack
+    from vla_ros.networks.vision.film_trunks import FilmConvStack
 
     forward = FilmConvStack.forward
 

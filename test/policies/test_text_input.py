@@ -5,9 +5,9 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.policies import build_policy
+from vla_ros.policies.common.multimodal import PALIGEMMA_TEXT
+from vla_ros.policies.common.text_input import sentence_vectors, text_sequence
 from vla_ros.policies.examples import make_example_batch
-from vla_ros.policies.multimodal import PALIGEMMA_TEXT
-from vla_ros.policies.text_input import sentence_vectors, text_sequence
 from vla_ros.processors import TextProcessor, TextSpec, text_models
 from vla_ros.schema import load_yaml
 

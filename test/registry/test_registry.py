@@ -229,7 +229,9 @@ def test_the_command_line_lists_a_kind_with_packages_and_places_and_checks_them(
     install("wheels", "[vla_ros.poolings]\nwheel = wheels:Wheel\n", {"wheels": "raise RuntimeError('no licence')"})
     assert main(["parts", "poolings"]) == 0
     listed = capsys.readouterr().out
-    assert any("average" in line and "vla_ros.networks.pooling:AveragePool" in line for line in listed.splitlines())
+    assert any(
+        "average" in line and "vla_ros.networks.vision.pooling:AveragePool" in line for line in listed.splitlines()
+    )
     assert any("wheel" in line and "wheels 1.0, wheels:Wheel" in line for line in listed.splitlines())
     assert main(["parts", "poolings", "--check"]) == 1
     assert "pooling 'wheel' of wheels 1.0 (wheels:Wheel) cannot be imported: RuntimeError: no licence." in (

@@ -4,7 +4,6 @@ A contract is written once as YAML under ``config/robots/`` and read by everythi
 """
 
 from vla_ros.contract.hashing import HASH_VERSION, contract_differences, is_hash_of
-from vla_ros.contract.limits import JointLimit, LimitsSpec
 from vla_ros.contract.measurement import MeasurementSpec, measured_sources
 from vla_ros.contract.parse import load_contract, parse_contract
 from vla_ros.contract.schema import (
@@ -19,6 +18,8 @@ from vla_ros.contract.schema import (
     GripperSpec,
     ImageSpec,
     InputSpec,
+    JointLimit,
+    LimitsSpec,
     MeasuredPart,
     MeasuredSpec,
     PointsSpec,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from vla_ros.contract.limits import JointLimit
+from vla_ros.contract.schema.limits import JointLimit
 from vla_ros.data_types import nearest_name
 from vla_ros.schema import Section, load_yaml
 

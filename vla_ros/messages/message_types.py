@@ -83,6 +83,19 @@ def store_for(name: str, definition: MessageDefinition) -> Typestore:
     return _store_for(name, definition.format, definition.data)
 
 
+def have_same_fields(name: str, one: MessageDefinition, other: MessageDefinition) -> bool:
+    """Whether two definitions of a type put the same fields into its bytes; comments and constants do not count.
+
+    Raises:
+        DatasetError: As `store_for`.
+    """
+    layouts = []
+    for definition in (one, other):
+        types = _needed(name, definition)
+        layouts.append({part: fields for part, (_, fields) in types.items()})
+    return layouts[0] == layouts[1]
+
+
 @lru_cache(maxsize=64)  # the bags of one recording carry the same definitions
 def _store_for(name: str, form: MessageDefinitionFormat, text: str) -> Typestore:
     if form == MessageDefinitionFormat.NONE:

@@ -27,13 +27,13 @@ ENCODERS: Registry[Any] = Registry(
     "backbone",
     "(height, width) → a module of images [N, 3, h, w] → maps [N, C, h', w'], with `map_shape` (C, h', w').",
     {
-        "cnn": "vla_ros.networks.backbones:ConvStack",
-        "cnn_coarse": "vla_ros.networks.backbones:CoarseConvStack",
-        "resnet18": "vla_ros.networks.resnet:resnet18",
-        "resnet18_frozen_norm": "vla_ros.networks.resnet:resnet18_frozen_norm",
-        "resnet_small": "vla_ros.networks.resnet:resnet_small",
-        "vit_b16": "vla_ros.networks.class_token_vit:vit_b16",
-        "vit_small": "vla_ros.networks.class_token_vit:vit_small",
+        "cnn": "vla_ros.networks.vision.backbones:ConvStack",
+        "cnn_coarse": "vla_ros.networks.vision.backbones:CoarseConvStack",
+        "resnet18": "vla_ros.networks.vision.resnet:resnet18",
+        "resnet18_frozen_norm": "vla_ros.networks.vision.resnet:resnet18_frozen_norm",
+        "resnet_small": "vla_ros.networks.vision.resnet:resnet_small",
+        "vit_b16": "vla_ros.networks.vision.class_token_vit:vit_b16",
+        "vit_small": "vla_ros.networks.vision.class_token_vit:vit_small",
     },
 )
 FILM_TRUNKS: Registry[Any] = Registry(
@@ -41,8 +41,8 @@ FILM_TRUNKS: Registry[Any] = Registry(
     "trunk",
     "(image size, E) → a module of images [N, 3, h, w] and a condition [N, E] or None → maps, with `map_shape`.",
     {
-        "efficientnet_b3": "vla_ros.networks.film_trunks:FilmEfficientNet",
-        "small_conv": "vla_ros.networks.film_trunks:FilmConvStack",
+        "efficientnet_b3": "vla_ros.networks.vision.film_trunks:FilmEfficientNet",
+        "small_conv": "vla_ros.networks.vision.film_trunks:FilmConvStack",
     },
 )
 POOLINGS: Registry[Any] = Registry(
@@ -50,21 +50,34 @@ POOLINGS: Registry[Any] = Registry(
     "pooling",
     "(C, h, w) → a module of maps [N, C, h, w] → features [N, F], with `feature_dim` F.",
     {
-        "average": "vla_ros.networks.pooling:AveragePool",
-        "spatial_softmax": "vla_ros.networks.pooling:SpatialSoftmax",
+        "average": "vla_ros.networks.vision.pooling:AveragePool",
+        "spatial_softmax": "vla_ros.networks.vision.pooling:SpatialSoftmax",
     },
 )
 PROJECTORS: Registry[Any] = Registry(
     "projectors", "projector", "(input width, output width, ...) → a module of tokens [N, P, W] → tokens [N, Q, D]."
 )
 SENSORS: Registry[Any] = Registry(
-    "sensors", "sensor encoder", "(feature shape, output width, ...) → a module of one sensor's values → features."
+    "sensors",
+    "sensor encoder",
+    "(feature shape, width D, **options) → a module of values [B, ...] → (tokens [B, N, D], valid [B, N]), with "
+    "`n_tokens` and `width`.",
+    {
+        "pointnet2": "vla_ros.networks.sensors:PointNet2",
+        "pillars": "vla_ros.networks.sensors:Pillars",
+        "range_image": "vla_ros.networks.sensors:RangeImage",
+        "lstm": "vla_ros.networks.sensors:LstmWindow",
+        "conv1d": "vla_ros.networks.sensors:ConvWindow",
+        "linear": "vla_ros.networks.sensors:VectorToken",
+        "range_doppler": "vla_ros.networks.sensors:RangeDoppler",
+        "radar_points": "vla_ros.networks.sensors:RadarPoints",
+    },
 )
 HEADS: Registry[Any] = Registry(
     "heads",
     "head",
     "(input width, hidden widths, output width, dropout) → a module of features [..., F] → numbers [..., O].",
-    {"mlp": "vla_ros.networks.heads:mlp"},
+    {"mlp": "vla_ros.networks.heads.mlp:mlp"},
 )
 OBJECTIVES: Registry[Any] = Registry(
     "objectives",

@@ -24,7 +24,7 @@ from vla_ros.policies.act.config import ActConfig
 from vla_ros.policies.act.latent import LatentEncoder
 from vla_ros.policies.act.tokens import FrameTokens, MapTokens
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.policies.camera_encoders import CameraEncoders
+from vla_ros.policies.common.camera_encoders import CameraEncoders
 
 
 class ActPolicy(Policy):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
-from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.common.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
+from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 from vla_ros.schema import About, Only
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from vla_ros.data_types import ConfigError
 from vla_ros.objectives import UniformBins
 from vla_ros.policies.base import MOST_STEPS
-from vla_ros.policies.multimodal import MultimodalConfig
+from vla_ros.policies.common.multimodal import MultimodalConfig
 from vla_ros.schema import About, Only
 
 _BINS = Only("with autoregressive_weight above 0", lambda config: config.autoregressive_weight > 0.0)

@@ -11,10 +11,10 @@ from torch import Tensor
 from vla_ros.networks import Context, EncodedContext, Segment, continue_context, encode_context, joint_attention
 from vla_ros.objectives import DiffusionDraw, FlowDraw, cross_entropy
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.policies.common.flow_policy import FlowPolicy
 from vla_ros.policies.flow_ar.action_tokens import ActionTokens
 from vla_ros.policies.flow_ar.config import FlowArConfig
 from vla_ros.policies.flow_ar.sequence import joint_layout
-from vla_ros.policies.flow_policy import FlowPolicy
 
 
 class FlowArPolicy(FlowPolicy):

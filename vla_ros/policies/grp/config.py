@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
 from vla_ros.policies.base import MOST_STEPS
-from vla_ros.policies.camera_encoders import check_sees_images_and_vectors
-from vla_ros.policies.goal_camera import GoalCameraConfig
-from vla_ros.policies.multimodal import GOAL_KEY
+from vla_ros.policies.common.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
+from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors
+from vla_ros.policies.common.goal_camera import GoalCameraConfig
+from vla_ros.policies.common.multimodal import GOAL_KEY
 from vla_ros.processors import TextSpec
 from vla_ros.registry import ObjectiveName
 from vla_ros.schema import About, Only

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ObservationError
-from vla_ros.networks.frame_padding import without_padding
-from vla_ros.networks.key_masked_block import KeyMaskedBlock
+from vla_ros.networks.attention.key_masked_block import KeyMaskedBlock
+from vla_ros.networks.temporal.frame_padding import without_padding
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.policies.common.multimodal import GOAL_KEY
+from vla_ros.policies.common.text_input import text_sequence
 from vla_ros.policies.grp.config import GrpConfig
 from vla_ros.policies.grp.sequence import GoalChoice, TokenLayout, block_mask, draw_goal_choices
 from vla_ros.policies.grp.stem import KeypointStem, PatchStem
-from vla_ros.policies.multimodal import GOAL_KEY
-from vla_ros.policies.text_input import text_sequence
 
 INITIAL_STD = 0.02
 

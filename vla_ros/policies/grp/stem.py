@@ -8,8 +8,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from vla_ros.networks.image_patches import check_patch_size, image_patches
-from vla_ros.networks.image_tokens import ImageTokens, VisionOptions, build_image_tokens
+from vla_ros.networks.vision.image_patches import check_patch_size, image_patches
+from vla_ros.networks.vision.image_tokens import ImageTokens, VisionOptions, build_image_tokens
 
 Sizes = Mapping[str, tuple[int, int]]
 """Feature key of a camera → (height, width) in pixels."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from vla_ros.policies.base import MOST_STEPS
-from vla_ros.policies.multimodal import MultimodalConfig
+from vla_ros.policies.common.multimodal import MultimodalConfig
 from vla_ros.schema import About
 
 

@@ -18,7 +18,7 @@ from vla_ros.networks import (
     token_positions,
 )
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.policies.flow_policy import FlowPolicy
+from vla_ros.policies.common.flow_policy import FlowPolicy
 from vla_ros.policies.pi0.config import Pi0Config
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import MOST_STEPS, PolicyConfig
-from vla_ros.policies.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors, check_shared_size
 from vla_ros.processors import TextSpec
 from vla_ros.registry import FilmTrunkName
 from vla_ros.schema import About, Only

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.networks import load_backbone_weights
-from vla_ros.networks.causal_transformer import CausalTransformer
-from vla_ros.networks.film_tokens import FilmTokens
-from vla_ros.networks.film_trunks import FilmEfficientNet
-from vla_ros.networks.frame_padding import frame_sources, take_frames
+from vla_ros.networks.attention.causal_transformer import CausalTransformer
+from vla_ros.networks.temporal.frame_padding import frame_sources, take_frames
+from vla_ros.networks.vision.film_tokens import FilmTokens
+from vla_ros.networks.vision.film_trunks import FilmEfficientNet
 from vla_ros.objectives import ActionBins, cross_entropy, l1
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.policies.camera_encoders import CameraEncoders
+from vla_ros.policies.common.camera_encoders import CameraEncoders
+from vla_ros.policies.common.text_input import sentence_vectors
 from vla_ros.policies.rt1.config import Rt1Config
 from vla_ros.policies.rt1.frame_cache import TOKENS, Frames, cache_state, known_frames
-from vla_ros.policies.text_input import sentence_vectors
 
 
 class Rt1Policy(Policy):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vla_ros.networks.backbones import Backbone
-from vla_ros.networks.film_trunks import FilmTrunk
+from vla_ros.networks.vision.backbones import Backbone
+from vla_ros.networks.vision.film_trunks import FilmTrunk
 
 
 class Edges(Backbone):

@@ -1,0 +1,1 @@
+"""Features → action numbers, directly or from noise."""

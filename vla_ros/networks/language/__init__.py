@@ -1,0 +1,1 @@
+"""Text tokens → embeddings, and weights of published language models."""

@@ -1,0 +1,1 @@
+"""Tokens of one encoder → fewer or wider tokens."""

@@ -1,0 +1,1 @@
+"""What several architectures share: options, reading an observation, objectives of an action chunk. No architecture."""
