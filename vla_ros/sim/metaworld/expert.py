@@ -57,4 +57,5 @@ class Demonstrator:
             action = np.asarray(self._expert.get_action(privileged_observation), np.float64)
         # the experts' gains ask for more than a step may be
         clipped: NDArray[np.float64] = np.clip(action, -1.0, 1.0)
-        return clipped * np.array([M_PER_UNIT] * 3 + [1.0])
+        clipped[:3] *= M_PER_UNIT
+        return clipped
