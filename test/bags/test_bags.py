@@ -219,6 +219,27 @@ def test_messages_between_episodes_are_not_kept_but_what_still_holds_is_repeated
     assert ("warning", f"{paths[0]}: nothing was received on /JointState during the episode") in said
 
 
+def test_of_a_latched_topic_the_last_message_holds_and_static_transforms_add_up(
+    tmp_path: Path, make_contract: Any
+) -> None:
+    qos = make_contract(JOINTS).inputs[0].qos
+    topics = [
+        RecordedTopic("/instruction", "std_msgs/msg/String", qos, stamped=False, latched=True),
+        RecordedTopic("/robot/tf_static", "std_msgs/msg/String", qos, stamped=False, latched=True, adds_up=True),
+    ]
+    record = EpisodeRecorder(tmp_path, make_contract(JOINTS), topics, lambda *_: None)
+    for index in (0, 1):
+        for word in ("one", "two", "one"):
+            raw = bags.serialize(bags.typestore().types["std_msgs/msg/String"](word), "std_msgs/msg/String")
+            record.record(index, raw, 1)
+    path = record.start({}, 10).result()
+    record.close()
+    said: dict[str, list[str]] = {}
+    for message in bags.read_messages(path):
+        said.setdefault(message.topic, []).append(bags.deserialize(message.raw, message.type).data)
+    assert said == {"/instruction": ["one"], "/robot/tf_static": ["one", "two"]}
+
+
 def test_a_discarded_episode_leaves_nothing_behind(tmp_path: Path, make_contract: Any) -> None:
     record, _ = recorder(tmp_path, make_contract(JOINTS))
     path = record.start({}, 1).result()

@@ -11,6 +11,7 @@ import numpy as np
 
 from vla_ros.bags.clock import ClockMode
 from vla_ros.contract import FeatureSpec, RobotContract, contract_text, is_hash_of, load_contract
+from vla_ros.converters.calibration import with_calibration
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
 from vla_ros.converters.picture import draw_report
@@ -112,6 +113,7 @@ def convert_bags(
         if not scans:
             raise DatasetError(_nothing_converted(bags, skipped, job.refused))
         features, left_out = choose_features(scans, contract, clock)
+        features = with_calibration(features, scans, contract, job.notes)
         text = _contract_text(contract, [scan.bag for scan in scans])
         writer = DatasetWriter(
             root,

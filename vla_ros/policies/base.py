@@ -138,6 +138,11 @@ class PolicyConfig(Checked):
         """Whether predictions lie in [−1, 1]; the actions must then be normalised to that range."""
         return False
 
+    @property
+    def motion_names(self) -> tuple[str, ...]:
+        """Action numbers of whose vector the loss takes a length or a direction; they must then keep their zero."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for YAML or JSON."""
         return asdict(self)

@@ -17,6 +17,7 @@ POLICIES: Registry[Any] = Registry(
         "bc": "vla_ros.policies.bc:BcPolicy",
         "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
         "grp": "vla_ros.policies.grp:GrpPolicy",
+        "multi_sensor": "vla_ros.policies.multi_sensor:MultiSensorPolicy",
         "pi0": "vla_ros.policies.pi0:Pi0Policy",
         "rt1": "vla_ros.policies.rt1:Rt1Policy",
     },
@@ -71,6 +72,16 @@ SENSORS: Registry[Any] = Registry(
         "linear": "vla_ros.networks.sensors:VectorToken",
         "range_doppler": "vla_ros.networks.sensors:RangeDoppler",
         "radar_points": "vla_ros.networks.sensors:RadarPoints",
+    },
+)
+FUSIONS: Registry[Any] = Registry(
+    "fusions",
+    "fusion",
+    "(names, width D, n_heads, n_layers, **options) → a module of name → (tokens, valid) → (tokens, valid) of all.",
+    {
+        "concatenation": "vla_ros.networks.fusion:Concatenation",
+        "cross_modal": "vla_ros.networks.fusion:CrossModalFusion",
+        "hierarchical": "vla_ros.networks.fusion:HierarchicalFusion",
     },
 )
 HEADS: Registry[Any] = Registry(
@@ -135,6 +146,7 @@ KINDS: dict[str, Registry[Any]] = {
         POOLINGS,
         PROJECTORS,
         SENSORS,
+        FUSIONS,
         HEADS,
         OBJECTIVES,
         TEXT_MODELS,

@@ -34,9 +34,11 @@ class PartName(Named):
 
 EncoderName = Annotated[str, PartName("encoders")]
 FilmTrunkName = Annotated[str, PartName("film_trunks")]
+FusionName = Annotated[str, PartName("fusions")]
 HeadName = Annotated[str, PartName("heads")]
 ObjectiveName = Annotated[str, PartName("objectives")]
 PoolingName = Annotated[str, PartName("poolings")]
+SensorName = Annotated[str, PartName("sensors")]
 TextModelName = Annotated[str, PartName("text_models")]
 
 
@@ -46,6 +48,12 @@ def named_parts(config: Any) -> Iterator[tuple[str, str, str]]:
         value = getattr(config, entry.name)
         if is_dataclass(value) and not isinstance(value, type):
             yield from ((f"{entry.name}.{option}", kind, name) for option, kind, name in named_parts(value))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if is_dataclass(item) and not isinstance(item, type):
+                    yield from (
+                        (f"{entry.name}.{key}.{option}", kind, name) for option, kind, name in named_parts(item)
+                    )
         elif isinstance(entry.named, PartName) and isinstance(value, str):
             yield entry.name, entry.named.kind, value
 

@@ -24,9 +24,10 @@ from vla_ros.checkpoint import replace_extra_file, save_checkpoint
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
-from vla_ros.policies import Policy, build_policy, policy_class
+from vla_ros.policies import Policy, PolicyConfig, options_of, policy_class, policy_config
 from vla_ros.processors import Processors
 from vla_ros.schema import to_plain
+from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
 from vla_ros.training.progress import TrainingProgress, default_progress
 from vla_ros.training.recipe import Recipe
@@ -62,11 +63,12 @@ def train(
     _check_output(output, resume, overwrite)
     with _torch_settings(recipe):
         data = _open_data(recipe)
-        processors = Processors(data.inputs, data.action, recipe.normalisation, data.statistics)
-        policy = _build(recipe, processors, data.contract)
+        config = _policy_config(recipe, data)
+        normalisation = with_scaling_of(recipe.normalisation, config, data.action)
+        processors = Processors(data.inputs, data.action, normalisation, data.statistics)
+        policy = _build(recipe, config, processors)
         if not resume:
             policy.load_pretrained()
-        _check_bounds(policy, processors)
         _announce(progress, data, policy, processors)
         trainer = _trainer(recipe, policy, processors, data, progress)
         run = _Run(output, recipe, data, trainer)
@@ -241,33 +243,32 @@ def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
     return contract
 
 
-def _build(recipe: Recipe, processors: Processors, contract: RobotContract) -> Policy:
+def _policy_config(recipe: Recipe, data: _Data) -> PolicyConfig:
+    """Return the policy's options with what comes from the data and the robot."""
     reserved = [name for name in ("inputs", "action") if name in recipe.policy.overrides]
     if reserved:
         raise ConfigError(
             f"recipe: policy option '{reserved[0]}' comes from the recipe's inputs and the data; remove it."
         )
+    options, contract, name = recipe.policy.overrides, data.contract, recipe.policy.name
+    content = {**options, "inputs": recipe.normalisation.resized(data.inputs), "action": data.action}
+    has_goal_camera = any(entry.name == "goal_camera" for entry in fields(policy_class(name).config_class))
+    if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
+        content.setdefault("goal_camera", contract.goal.camera)
+    source = f"options of policy {name}"
+    config = policy_config(name, content, source)
+    with options_of(source):
+        return with_motion_of(config, options, contract)
+
+
+def _build(recipe: Recipe, config: PolicyConfig, processors: Processors) -> Policy:
     device = _device(recipe.device)
     torch.manual_seed(recipe.seed)
-    config = {**recipe.policy.overrides, "inputs": processors.policy_inputs, "action": processors.action}
-    has_goal_camera = any(
-        entry.name == "goal_camera" for entry in fields(policy_class(recipe.policy.name).config_class)
-    )
-    if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
-        config.setdefault("goal_camera", contract.goal.camera)
-    policy = build_policy(recipe.policy.name, config, f"options of policy {recipe.policy.name}")
+    with options_of(f"options of policy {recipe.policy.name}"):
+        policy = policy_class(recipe.policy.name)(config)
     processors.use_text(policy.config.text)
     processors.to(device)
     return policy.to(device)
-
-
-def _check_bounds(policy: Policy, processors: Processors) -> None:
-    mode = processors.options.mode(processors.action)
-    if policy.config.bounded_actions and mode not in ("min_max", "quantile"):
-        raise ConfigError(
-            f"normalisation.action '{mode}' leaves actions outside [-1, 1], to which policy {policy.name} is bound; "
-            "use min_max, or unbind the policy."
-        )
 
 
 def _trainer(

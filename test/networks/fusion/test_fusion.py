@@ -8,7 +8,7 @@ from vla_ros.data_types import ConfigError
 from vla_ros.networks.fusion import (
     AbsentTokens,
     Concatenation,
-    CrossAttentionBlock,
+    CrossAttention,
     CrossModalFusion,
     HierarchicalFusion,
     drop_modalities,
@@ -79,7 +79,7 @@ def test_in_one_stage_each_the_scene_is_made_before_vision_reads_it() -> None:
 
 def test_attention_is_torchs() -> None:
     torch.manual_seed(0)
-    block, reference = CrossAttentionBlock(WIDTH, 4), nn.MultiheadAttention(WIDTH, 4, batch_first=True)
+    block, reference = CrossAttention(WIDTH, 4), nn.MultiheadAttention(WIDTH, 4, batch_first=True)
     reference.load_state_dict(
         {
             "in_proj_weight": torch.cat([block.query.weight, block.key_value.weight]),
@@ -93,7 +93,7 @@ def test_attention_is_torchs() -> None:
     valid[:, 0] = True
     normed = block.context_norm(context)
     expected, _ = reference(block.query_norm(queries), normed, normed, key_padding_mask=~valid)
-    torch.testing.assert_close(block.attend(queries, context, valid), expected)
+    torch.testing.assert_close(block(queries, context, valid), expected)
 
 
 class TestAbsentSensors:

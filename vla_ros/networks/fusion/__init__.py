@@ -2,7 +2,7 @@
 
 from vla_ros.networks.fusion.absent import AbsentTokens, drop_modalities
 from vla_ros.networks.fusion.bev import CameraLift, CameraModel
-from vla_ros.networks.fusion.cross_attention import CrossAttentionBlock
+from vla_ros.networks.fusion.cross_attention import CrossAttention, CrossAttentionBlock
 from vla_ros.networks.fusion.fusions import Concatenation, CrossModalFusion, HierarchicalFusion, joined
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "CameraLift",
     "CameraModel",
     "Concatenation",
+    "CrossAttention",
     "CrossAttentionBlock",
     "CrossModalFusion",
     "HierarchicalFusion",

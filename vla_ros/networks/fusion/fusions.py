@@ -26,9 +26,10 @@ class Concatenation(nn.Module):
     Args:
         names: Of the modalities, in order.
         width: D.
+        n_heads, n_layers: As of the other fusions; nothing here has any.
     """
 
-    def __init__(self, names: Sequence[str], width: int) -> None:
+    def __init__(self, names: Sequence[str], width: int, n_heads: int = 8, n_layers: int = 2) -> None:  # noqa: ARG002
         super().__init__()
         self.names, self.width = tuple(names), width
 

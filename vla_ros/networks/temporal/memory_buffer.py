@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.fusion import CrossAttentionBlock
+from vla_ros.networks.fusion import CrossAttention
 
 Overflow = Literal["merge", "fifo"]
 
@@ -65,7 +65,7 @@ class MemoryBuffer(nn.Module):
             raise ConfigError(f"memory period_s={period_s:g} must be above 0.")
         self.width, self.capacity, self.period_s, self.overflow = width, capacity, period_s, overflow
         self.age = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
-        self.read = CrossAttentionBlock(width, n_heads)
+        self.read = CrossAttention(width, n_heads)
         # a memory policy begins as the memoryless one
         self.gate = nn.Parameter(torch.zeros(()))
 
@@ -81,8 +81,9 @@ class MemoryBuffer(nn.Module):
     def forward(self, tokens_BND: Tensor, memory: Memory) -> Tensor:
         """Return tokens that have read the memory, float [B, N, D]; unchanged while empty or the gate is closed."""
         aged_BKD = memory.slots_BKD + self.age(torch.log1p(memory.age_BK)[..., None])
-        read_BND = self.read.attend(tokens_BND, aged_BKD, memory.count_BK > 0)
-        return tokens_BND + torch.tanh(self.gate) * read_BND
+        read_BND = self.read(tokens_BND, aged_BKD, memory.count_BK > 0)
+        updated_BND: Tensor = tokens_BND + torch.tanh(self.gate) * read_BND
+        return updated_BND
 
     def write(self, memory: Memory, token_BD: Tensor, elapsed_s: float | Tensor) -> Memory:
         """Let time pass; remember a token where `period_s` has passed since the last one, or there is none yet.

@@ -1,13 +1,18 @@
 """Publishes a simulated robot's sensors on the topics of a contract. No physics, no timing: the caller decides when.
 
-A robot's messages are made without ROS and go out as the bytes that the in-process rollout hands to the decoders.
+A robot's messages are made without ROS and go out as the bytes that the in-process rollout hands to the decoders; images
+that are not compressed are made by cv_bridge, as cameras' drivers make theirs.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
 from rclpy.node import Node
+from std_msgs.msg import Header
 
 from vla_ros.contract import InputSpec, QosSpec, RobotContract
 from vla_ros.data_types import NANOSECONDS, ConfigError
@@ -18,7 +23,7 @@ from vla_ros.messages.rclpy_deserialize import message_class
 from vla_ros.sim.parts import HasCameraInfo, RendersSnapshots
 from vla_ros.sim.robot import Robot
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+CAMERA_INFO, IMAGE = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/Image"
 
 
 def time_message(stamp_ns: int) -> Time:
@@ -72,7 +77,7 @@ class SensorPublishers:
 
     def publish_images(self, robot: Robot, stamp_ns: int, snapshot: Any) -> None:
         """Publish the images of a snapshot, or of the robot where it is None, and their CameraInfo."""
-        encoded = []
+        encoded: list[tuple[str, Any]] = []
         for spec in self._images:
             if isinstance(robot, HasCameraInfo) and self._has_info and spec.image is not None:
                 info = serialize(robot.camera_info(spec, stamp_ns), CAMERA_INFO)
@@ -81,15 +86,15 @@ class SensorPublishers:
                 message = robot.picture(spec, stamp_ns, snapshot)
             else:
                 message = robot.message(spec, stamp_ns)
-            encoded.append((spec.topic, serialize(message, spec.type)))
+            encoded.append((spec.topic, _bridged(message) if spec.type == IMAGE else serialize(message, spec.type)))
         self._send(encoded)
 
     def _publish(self, robot: Robot, specs: list[InputSpec], stamp_ns: int) -> None:
         self._send([(spec.topic, serialize(robot.message(spec, stamp_ns), spec.type)) for spec in specs])
 
-    def _send(self, encoded: Iterable[tuple[str, bytes]]) -> None:
-        for topic, raw in encoded:
-            self._publishers[topic].publish(raw)
+    def _send(self, encoded: Iterable[tuple[str, Any]]) -> None:
+        for topic, message in encoded:  # bytes, or a message of rclpy
+            self._publishers[topic].publish(message)
 
 
 class GoalPublisher:
@@ -113,7 +118,34 @@ class GoalPublisher:
 
     def publish(self, robot: Robot, stamp_ns: int) -> None:
         """Publish the goal of the episode that a robot is about to begin."""
-        self._publisher.publish(serialize(robot.message(self._goal, stamp_ns), self._goal.type))
+        message = robot.message(self._goal, stamp_ns)
+        self._publisher.publish(_bridged(message) if self._goal.type == IMAGE else serialize(message, self._goal.type))
+
+
+def image_message(of: Header, pixels: NDArray[Any], encoding: str) -> Any:
+    """Return a sensor_msgs/Image of pixels [h, w] or [h, w, channels], made by cv_bridge."""
+    message = _bridge().cv2_to_imgmsg(np.ascontiguousarray(pixels), encoding)
+    message.header = of
+    return message
+
+
+def _bridged(message: Any) -> Any:
+    """Return an image of a robot as a message of rclpy."""
+    dtype, channels = _bridge().encoding_to_dtype_with_channels(message.encoding)
+    rows = np.asarray(message.data, np.uint8).reshape(message.height, message.step)
+    width = message.width * channels * np.dtype(dtype).itemsize
+    pixels = np.ascontiguousarray(rows[:, :width]).view(dtype)
+    if channels > 1:
+        pixels = pixels.reshape(message.height, message.width, channels)
+    stamp = Time(sec=message.header.stamp.sec, nanosec=message.header.stamp.nanosec)
+    return image_message(Header(stamp=stamp, frame_id=message.header.frame_id), pixels, message.encoding)
+
+
+@lru_cache(maxsize=1)
+def _bridge() -> Any:
+    from cv_bridge import CvBridge  # with OpenCV: who publishes no image does without
+
+    return CvBridge()
 
 
 def info_topic(spec: InputSpec) -> str:

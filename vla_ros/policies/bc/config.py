@@ -64,9 +64,9 @@ class BcConfig(ActionObjectiveConfig):
         About("Bound predictions to (−1, 1); the actions must then be normalised to that range.", only=REGRESSED),
     ] = True
     objective: Annotated[ObjectiveName, About("Error of the regression, or `cross_entropy` over bins.")] = "smooth_l1"
-    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
-        True
-    )
+    magnitude_weighting: Annotated[
+        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
+    ] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,8 +14,8 @@ from vla_ros.networks import ImageEncoder, build_head, load_backbone_weights
 from vla_ros.networks.temporal.frame_padding import without_padding
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.bc.config import BcConfig
-from vla_ros.policies.bc.memory import GruMemory, chunks_of_every_frame
 from vla_ros.policies.common.camera_encoders import CameraEncoders
+from vla_ros.policies.common.every_frame import GruMemory, chunks_of_every_frame
 
 HIDDEN = "hidden"
 

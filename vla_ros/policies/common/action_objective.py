@@ -49,8 +49,8 @@ class ActionObjectiveConfig(PolicyConfig):
     magnitude_names: Annotated[
         tuple[str, ...],
         About(
-            "Action numbers that make up the motion and its length ‖a‖; empty means all. A gripper at ±1 would "
-            "outweigh the motion.",
+            "Action numbers that make up the motion and its length ‖a‖. Empty: in training all but the gripper; where "
+            "no robot is known, all.",
             only=_MOTION,
         ),
     ] = ()
@@ -96,6 +96,17 @@ class ActionObjectiveConfig(PolicyConfig):
                 f"coordinates 'spherical' needs a motion of three numbers, got {', '.join(names)}; "
                 "name its x, y and z in magnitude_names."
             )
+
+    @property
+    def motion_names(self) -> tuple[str, ...]:
+        """The numbers of the motion, where the loss takes its length or direction."""
+        measured = self.coordinates == "spherical" or self.action_objective.magnitude_weighting
+        return self.magnitude_names or self.action.names if measured else ()
+
+    @property
+    def action_objective(self) -> "ActionObjective":
+        """How raw numbers become actions and a loss."""
+        raise NotImplementedError
 
     @property
     def magnitude_indices(self) -> tuple[int, ...]:

@@ -87,9 +87,9 @@ class GrpConfig(ActionObjectiveConfig, GoalCameraConfig):
             only=REGRESSED,
         ),
     ] = False
-    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
-        False
-    )
+    magnitude_weighting: Annotated[
+        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
