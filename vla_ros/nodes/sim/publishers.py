@@ -1,7 +1,7 @@
 """Publishes a simulated robot's sensors on the topics of a contract. No physics, no timing: the caller decides when.
 
-A robot's messages are made without ROS and go out as the bytes that the in-process rollout hands to the decoders; images
-that are not compressed are made by cv_bridge, as cameras' drivers make theirs.
+A robot's messages are made without ROS and go out as the bytes that the in-process rollout hands to the decoders; raw
+images are made by cv_bridge, as cameras' drivers make theirs.
 """
 
 from collections.abc import Iterable
