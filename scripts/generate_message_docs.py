@@ -17,9 +17,9 @@ INTRODUCTION = """\
 <!-- Written by scripts/generate_message_docs.py (`make docs`). Edit vla_ros/messages/types, not this file. -->
 
 What a [contract](contract.md) may name as the type of an input, of a recorded action and of a command. A type is one
-row: `vla_ros/messages/types` has a module per ROS package. Add a row there, or from another package by an entry point
-of `vla_ros.messages` with the type's name, or with `vla_ros.messages.register_message`; contracts, nodes, converter and
-replay then know it.
+row: `vla_ros/messages/types` has a module per ROS package. [Add a row](add_a_message_type.md) there, or from another
+package by an entry point of `vla_ros.messages` with the type's name, or with `vla_ros.messages.register_message`;
+contracts, nodes, converter and replay then know it.
 Types without a header live on receive time.
 """
 

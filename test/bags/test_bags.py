@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +150,6 @@ def test_the_interfaces_definitions_are_found() -> None:
     folder = interface_folder()
     assert folder is not None
     assert (folder / "EndEffectorAction.msg").is_file()
-
-
-def test_nothing_here_needs_ros_or_torch() -> None:
-    blocked = ["rclpy", "torch", "sensor_msgs", "geometry_msgs", "std_msgs", "builtin_interfaces", "vla_ros_msgs.msg"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import vla_ros.streams, vla_ros.bags"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
 
 
 # Episodes

@@ -12,13 +12,13 @@ from vla_ros.data_types import ConfigError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.registry.kinds import KINDS
 from vla_ros.registry.owners import OWN, Owner
-from vla_ros.schema import Named, fields_of
+from vla_ros.schema import fields_of
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PartName(Named):
+class PartName:
     """Marks an option whose value is a name of a kind: ``Annotated[str, PartName("encoders")]``."""
 
     kind: str
