@@ -20,6 +20,7 @@ from vla_ros.messages.forms.joints import JOINT_STATE, carried_joints
 from vla_ros.messages.forms.transforms import TF_MESSAGE, first_transform
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
+from vla_ros.streams.late_samples import first_name
 
 _INSTRUCTION_TYPE = "std_msgs/msg/String"
 _CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -90,6 +91,7 @@ class BagScan:
         sources: Streams of the contract that have messages.
         times: Topic → stamps and receive times of its messages.
         lanes: Topic that several drivers may share → which of its messages carry the same joints, by number.
+        parts: By the number of a lane, its first joint or child frame.
         segments: Stretches in which the clocks run on.
         instructions: (ordinal, receive time, text) of the instruction topic, in order.
         camera_infos: Topic → the first CameraInfo of those that the contract names.
@@ -105,6 +107,7 @@ class BagScan:
     sources: list[Source] = field(default_factory=list)
     times: dict[str, TopicTimes] = field(default_factory=dict)
     lanes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=lambda: [""])
     segments: list[ClockSegment] = field(default_factory=list)
     instructions: list[tuple[int, int, str]] = field(default_factory=list)
     camera_infos: dict[str, Any] = field(default_factory=dict)
@@ -243,7 +246,10 @@ class _Reader:
                 names, _ = carried_joints(message.raw, "position")
         except DecodeError:
             names = ()
-        return self._lanes.setdefault((message.topic, names), len(self._lanes))
+        lane = self._lanes.setdefault((message.topic, names), len(self._scan.parts))
+        if lane == len(self._scan.parts):
+            self._scan.parts.append(first_name(names))
+        return lane
 
     def _watch_size(self, message: BagMessage) -> None:
         size = image_size(message.raw, message.type)

@@ -65,7 +65,9 @@ class RolloutClient:
         self._contract = contract
         self.command_sink = measured_sink(contract)
         sink = self.command_sink
-        self._record = RecordSpec(sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, sink.names, sink.ros_names)
+        self._record = RecordSpec(
+            sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, names=sink.names, ros_names=sink.ros_names
+        )
         self._environment = {k: v for k, v in environment.items() if os.environ.get(k) != v}
         self._policy_node = policy_node
         self._trace: EpisodeTrace | None = None

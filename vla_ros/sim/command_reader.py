@@ -33,7 +33,9 @@ class CommandReader:
     def __init__(self, contract: RobotContract, sink: SinkSpec) -> None:
         self.sink, self._contract = sink, contract
         self._period_ns = NANOSECONDS // contract.fps
-        self._record = RecordSpec(sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, sink.names, sink.ros_names)
+        self._record = RecordSpec(
+            sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, names=sink.names, ros_names=sink.ros_names
+        )
 
     def read(self, message: Any, robot: Robot, now_ns: int) -> list[SimCommand]:
         """Return a message's command, or those of all its waypoints, in their order.

@@ -7,7 +7,7 @@ Axis legend: B batch, L tokens, D width, N heads, K key-value heads, h head_dim.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,8 @@ class GegluMlp(nn.Module):
 
 class ExpertLayer(nn.Module):
     """One layer: norm and projections before attention; output projection, norm and MLP after it."""
+
+    checkpointed_methods: ClassVar[tuple[str, ...]] = ("project", "finish")
 
     def __init__(self, options: ExpertOptions, attention: AttentionOptions) -> None:
         super().__init__()

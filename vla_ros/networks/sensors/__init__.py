@@ -4,6 +4,7 @@ from vla_ros.networks.sensors.pillars import PillarMap, Pillars
 from vla_ros.networks.sensors.pointnet2 import PointNet2
 from vla_ros.networks.sensors.radar import RadarPoints, RangeDoppler
 from vla_ros.networks.sensors.range_image import RangeImage
+from vla_ros.networks.sensors.raster import Raster
 from vla_ros.networks.sensors.sensor_encoder import SensorEncoder, SensorTokens, build_sensor_encoder
 from vla_ros.networks.sensors.window import ConvWindow, LstmWindow, VectorToken
 
@@ -16,6 +17,7 @@ __all__ = [
     "RadarPoints",
     "RangeDoppler",
     "RangeImage",
+    "Raster",
     "SensorEncoder",
     "SensorTokens",
     "VectorToken",

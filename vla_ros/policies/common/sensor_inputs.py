@@ -14,6 +14,9 @@ from vla_ros.registry import SensorName
 from vla_ros.schema import About, Checked, Only
 
 # the encoder that a key's sensor gets when the recipe names none, by the word after "observation."
+RASTERS = (("depth",), ("value",))
+"""Names of the features that are images of distances, or of other numbers; see `image.depth` and `image.map`."""
+
 DEFAULT_ENCODERS = {"points": "pillars", "scan": "range_image", "imu": "lstm", "radar": "radar_points"}
 
 
@@ -96,6 +99,11 @@ class SensorsConfig(PolicyConfig):
         """
         if key in self.sensors:
             return self.sensors[key]
+        if self.inputs[key].names in RASTERS:
+            raise ConfigError(
+                f"sensors: '{key}' is an image of one number a pixel and needs its encoder and height: "
+                "{encoder: raster, options: {rows: …}}."
+            )
         kind = key.split(".")[1] if key.count(".") > 1 else ""
         name = DEFAULT_ENCODERS.get(kind, {"points": "pillars", "window": "lstm"}[self.inputs[key].kind])
         return SensorOptions(encoder=name)
