@@ -228,6 +228,20 @@ class MySensorEncoder(nn.Module):
         return features
 
 
+@pytest.mark.parametrize("name", ["depth", "value"])
+def test_an_image_of_one_number_a_pixel_needs_its_encoder_and_height(name: str) -> None:
+    key = "observation.images.front_depth" if name == "depth" else "observation.radar.map"
+    inputs = {STATE: INPUTS[STATE], key: feature(key, "points", (48, 1), (name,))}
+    with pytest.raises(ConfigError, match=rf"sensors: '{key}' is an image of one number a pixel and needs its encoder"):
+        build(inputs=inputs, sensors={})
+    for encoder in ("raster", "range_doppler"):
+        sensors = {key: {"encoder": encoder, "options": {"rows": 6, "grid": (2, 2)}}}
+        policy = build(inputs=inputs, sensors=sensors)
+        assert policy.predict_action_chunk(observed(policy)).actions.shape == (3, 6, 3)
+    with pytest.raises(ConfigError, match=rf"sensors.{key}: .*7 rows do not fit \[48, 1\]"):
+        build(inputs=inputs, sensors={key: {"encoder": "raster", "options": {"rows": 7}}})
+
+
 def test_a_model_is_made_of_sensor_encoders_alone() -> None:
     model = MultiSensorVLA(sensor_encoders={"my_sensor": MySensorEncoder(output_dim=256)})
     said = model({"my_sensor": torch.randn(2, 5)})
