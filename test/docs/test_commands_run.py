@@ -19,7 +19,7 @@ from vla_ros.cli.main import main
 FOLLOWED = ("add_a_policy", "add_an_encoder", "add_a_sensor", "add_a_simulator", "add_a_message_type", "add_a_sink")
 """Pages whose blocks of bash the walk-throughs run."""
 
-RUN = ("README.md", "docs/checkpoints.md", "docs/conversion.md", "docs/add_a_robot.md")
+RUN = ("README.md", "docs/checkpoints.md", "docs/conversion.md", "docs/datasets.md", "docs/add_a_robot.md")
 """Pages whose vla_ros commands are run here, one page after the other."""
 
 SHORTER = {
