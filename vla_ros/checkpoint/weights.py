@@ -5,6 +5,7 @@ shapes and types must be equal, so that what is then built for real is as large 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,18 @@ from safetensors.torch import load_model
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vla_ros.checkpoint.tensor_files import Form, Header, cut, name_of_not_finite, read_header, shown, unreadable
+from vla_ros.checkpoint.tensor_files import (
+    Form,
+    Header,
+    cut,
+    name_of_not_finite,
+    read_header,
+    read_tensors,
+    shown,
+    unreadable,
+)
 from vla_ros.data_types import CheckpointError, ConfigError
-from vla_ros.policies import Policy, PolicyConfig, options_of
+from vla_ros.policies import Policy, PolicyConfig, current_weights, options_of
 
 GIB = 1 << 30
 SPARE_BYTES = GIB // 4
@@ -47,7 +57,9 @@ def load_weights(config: PolicyConfig, kind: type[Policy], source: str, weights:
             type, or not finite; names the file and the tensor.
     """
     _check_observation(config, source)
-    header = read_header(weights)
+    declared = read_header(weights)
+    names = current_weights(getattr(kind, "name", ""), declared.forms, str(weights))
+    header = replace(declared, forms={names[name]: form for name, form in declared.forms.items()})
     _check_declared(kind, config, source, header, weights)
     if not_finite := name_of_not_finite(weights):
         raise CheckpointError(
@@ -55,7 +67,10 @@ def load_weights(config: PolicyConfig, kind: type[Policy], source: str, weights:
         )
     policy = _built(lambda: kind(config), source)
     try:
-        load_model(policy, weights, strict=True)
+        if any(old != new for old, new in names.items()):
+            policy.load_state_dict({names[name]: tensor for name, tensor in read_tensors(weights).items()}, strict=True)
+        else:
+            load_model(policy, weights, strict=True)
     except (SafetensorError, OSError) as reason:
         raise unreadable(weights, reason) from reason
     except RuntimeError as reason:

@@ -5,15 +5,18 @@ or registered in this process as in a dictionary: ``ENCODERS["my_encoder"] = MyE
 thing is imported when it is first asked for, so an absent optional package hurts only its users. No torch, no ROS.
 """
 
+from vla_ros.registry.built import build_part, check_built
 from vla_ros.registry.installed import broken_packages
 from vla_ros.registry.kinds import (
     ACTION_HEAD_REGISTRY,
     BACKENDS,
+    COORDINATES,
     ENCODER_REGISTRY,
     ENCODERS,
     FILM_TRUNKS,
     HEADS,
     KINDS,
+    MEMORIES,
     MESSAGES,
     OBJECTIVES,
     POLICIES,
@@ -27,12 +30,15 @@ from vla_ros.registry.kinds import (
 )
 from vla_ros.registry.owners import OWN, Owner
 from vla_ros.registry.parts import (
+    CoordinatesName,
     EncoderName,
     FilmTrunkName,
     HeadName,
+    MemoryName,
     ObjectiveName,
     PartName,
     PoolingName,
+    SensorName,
     TextModelName,
     check_names,
     check_provided,
@@ -43,11 +49,13 @@ from vla_ros.registry.registry import BrokenPartError, Entry, Registry, TakenNam
 __all__ = [
     "ACTION_HEAD_REGISTRY",
     "BACKENDS",
+    "COORDINATES",
     "ENCODERS",
     "ENCODER_REGISTRY",
     "FILM_TRUNKS",
     "HEADS",
     "KINDS",
+    "MEMORIES",
     "MESSAGES",
     "OBJECTIVES",
     "OWN",
@@ -59,19 +67,24 @@ __all__ = [
     "SIMULATORS",
     "TEXT_MODELS",
     "BrokenPartError",
+    "CoordinatesName",
     "EncoderName",
     "Entry",
     "FilmTrunkName",
     "HeadName",
+    "MemoryName",
     "ObjectiveName",
     "Owner",
     "PartName",
     "PoolingName",
     "Registry",
+    "SensorName",
     "TakenNameError",
     "TextModelName",
     "UnknownNameError",
     "broken_packages",
+    "build_part",
+    "check_built",
     "check_names",
     "check_provided",
     "foreign_parts",

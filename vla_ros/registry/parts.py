@@ -36,7 +36,10 @@ EncoderName = Annotated[str, PartName("encoders")]
 FilmTrunkName = Annotated[str, PartName("film_trunks")]
 HeadName = Annotated[str, PartName("heads")]
 ObjectiveName = Annotated[str, PartName("objectives")]
+CoordinatesName = Annotated[str, PartName("coordinates")]
+MemoryName = Annotated[str, PartName("memories")]
 PoolingName = Annotated[str, PartName("poolings")]
+SensorName = Annotated[str, PartName("sensors")]
 TextModelName = Annotated[str, PartName("text_models")]
 
 
@@ -44,9 +47,14 @@ def named_parts(config: Any) -> Iterator[tuple[str, str, str]]:
     """Iterate over (option, kind, name) of the parts that a configuration dataclass names, nested ones too."""
     for entry in fields_of(type(config)):
         value = getattr(config, entry.name)
-        if is_dataclass(value) and not isinstance(value, type):
-            yield from ((f"{entry.name}.{option}", kind, name) for option, kind, name in named_parts(value))
-        elif isinstance(entry.named, PartName) and isinstance(value, str):
+        sections = value.items() if isinstance(value, Mapping) else [("", value)]
+        nested = [(key, item) for key, item in sections if is_dataclass(item) and not isinstance(item, type)]
+        for key, item in nested:
+            place = f"{entry.name}.{key}" if key else entry.name
+            yield from ((f"{place}.{option}", kind, name) for option, kind, name in named_parts(item))
+        if nested:
+            continue
+        if isinstance(entry.named, PartName) and isinstance(value, str):
             yield entry.name, entry.named.kind, value
 
 

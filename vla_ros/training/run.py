@@ -24,7 +24,7 @@ from vla_ros.checkpoint import replace_extra_file, save_checkpoint
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
-from vla_ros.policies import Policy, build_policy, policy_class
+from vla_ros.policies import Policy, build_policy, current_policy, policy_class
 from vla_ros.processors import Processors
 from vla_ros.schema import to_plain
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
@@ -250,12 +250,11 @@ def _build(recipe: Recipe, processors: Processors, contract: RobotContract) -> P
     device = _device(recipe.device)
     torch.manual_seed(recipe.seed)
     config = {**recipe.policy.overrides, "inputs": processors.policy_inputs, "action": processors.action}
-    has_goal_camera = any(
-        entry.name == "goal_camera" for entry in fields(policy_class(recipe.policy.name).config_class)
-    )
+    name, config = current_policy(recipe.policy.name, config, "recipe")
+    has_goal_camera = any(entry.name == "goal_camera" for entry in fields(policy_class(name).config_class))
     if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
         config.setdefault("goal_camera", contract.goal.camera)
-    policy = build_policy(recipe.policy.name, config, f"options of policy {recipe.policy.name}")
+    policy = build_policy(name, config, f"options of policy {name}")
     processors.use_text(policy.config.text)
     processors.to(device)
     return policy.to(device)
