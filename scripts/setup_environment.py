@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build"
+ANNOUNCEMENT = ROOT / "scripts" / "ros_wheels_environment.py"
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 
 # The wheels' exported CMake targets name the folders of the machine that built them.
@@ -106,9 +107,18 @@ def rewrite_cmake_paths() -> None:
             file.write_text(changed, encoding="utf-8")
 
 
+def announce_prefix() -> None:
+    """Let every Python of .venv tell ROS tools where they are; see ros_wheels_environment.py."""
+    command = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    packages = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    shutil.copy(ANNOUNCEMENT, packages)
+    (packages / f"{ANNOUNCEMENT.stem}.pth").write_text(f"import {ANNOUNCEMENT.stem}\n", encoding="utf-8")
+
+
 def interface_folders() -> list[str]:
     """Return vla_ros_msgs, and the packages below interfaces/ that no sourced ROS has."""
-    sourced = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    sourced = [prefix / "share" for prefix in prefixes if prefix != VENV]
     others = sorted(path.parent for path in (ROOT / "interfaces").glob("*/package.xml"))
     own = [folder for folder in others if not any((share / folder.name / "package.xml").is_file() for share in sourced)]
     return ["vla_ros_msgs", *(str(folder.relative_to(ROOT)) for folder in own)]
@@ -145,6 +155,7 @@ def main() -> None:
     steps = (
         ("environment", create_environment, pins),
         ("packages", install_packages, pins),
+        ("prefix", announce_prefix, (ANNOUNCEMENT,)),
         ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "interfaces", ROOT / "requirements.txt")),
         ("project", install_project, package),
     )

@@ -89,6 +89,22 @@ def ours(path: Path) -> None:
             writer.write(topic, TEXT, raw, ns)
 
 
+def by_ros_1(compression: Ros1Writer.CompressionFormat | None = None) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.mkdir()
+        writer, connections = Ros1Writer(path / "bag.bag"), {}
+        if compression is not None:
+            writer.set_compression(compression)
+        store, writer.chunk_threshold = get_typestore(Stores.ROS1_NOETIC), 500
+        with writer:
+            for topic, raw, ns in sent():
+                if topic not in connections:
+                    connections[topic] = writer.add_connection(topic, TEXT, typestore=store)
+                writer.write(connections[topic], ns, store.cdr_to_ros1(raw, TEXT))
+
+    return write
+
+
 def indexes_are_missing(writer: Any, number: int) -> None:
     """Leave the message index out of every third chunk."""
     writer._Writer__index_types = IndexType.ALL & ~IndexType.MESSAGE if number // 9 % 3 else IndexType.ALL
@@ -111,6 +127,9 @@ FORMS: dict[str, Callable[[Path], None]] = {
         use_statistics=False, repeat_channels=False, repeat_schemas=False, use_summary_offsets=False, chunk_size=500
     ),
     "mcap without checksums": by_mcap(enable_crcs=False, chunk_size=500),
+    "ros 1": by_ros_1(),
+    "ros 1, chunks packed as bz2": by_ros_1(Ros1Writer.CompressionFormat.BZ2),
+    "ros 1, chunks packed as lz4": by_ros_1(Ros1Writer.CompressionFormat.LZ4),
 }
 
 
@@ -272,6 +291,32 @@ def test_ros_1_bags_give_the_same_content_as_cdr(tmp_path: Path) -> None:
     assert (read_back.header.stamp.sec, read_back.header.frame_id, read_back.point.x) == (4, "map", 3.0)
 
 
+def test_a_ros_1_bag_that_was_never_closed_is_recovered_whole(tmp_path: Path) -> None:
+    """As `rosbag record` leaves NAME.bag.active when it is killed: no index, and a header that points at none."""
+    FORMS["ros 1"](tmp_path / "bag")
+    raw = (tmp_path / "bag/bag.bag").read_bytes()
+    at = raw.index(b"index_pos=") + len(b"index_pos=")
+    index = int.from_bytes(raw[at : at + 8], "little")
+    path = tmp_path / "push.bag.active"
+    path.write_bytes(raw[:at] + bytes(8) + raw[at + 8 : index])
+    with pytest.raises(DatasetError, match=r"push\.bag\.active is cut off: 90 messages precede the cut"):
+        read(path)
+    assert read(path, recover=True) == sent()
+
+
+def test_ros_1_messages_come_in_the_order_of_the_file_or_as_received(tmp_path: Path) -> None:
+    store, ns = get_typestore(Stores.ROS1_NOETIC), [BEGIN + k * MS for k in (5, 6, 1, 2, 9)]
+    writer = Ros1Writer(tmp_path / "back.bag")
+    writer.chunk_threshold = 60
+    with writer:
+        connection = writer.add_connection("/a", TEXT, typestore=store)
+        for at in ns:
+            writer.write(connection, at, store.cdr_to_ros1(text("word"), TEXT))
+    with Bag(tmp_path / "back.bag") as bag:
+        assert [m.receive_ns for m in bag.messages(order="file")] == ns
+        assert [m.receive_ns for m in bag.messages()] == sorted(ns)
+
+
 # Damage
 
 
@@ -283,7 +328,7 @@ def test_a_packed_file_that_is_cut_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "bag")
 
 
-@pytest.mark.parametrize("form", ["ours", "mcap, chunks packed", "sqlite3"])
+@pytest.mark.parametrize("form", ["ours", "mcap, chunks packed", "sqlite3", "ros 1", "ros 1, chunks packed as bz2"])
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
 def test_a_cut_is_refused_and_what_precedes_it_is_recovered_in_order(tmp_path: Path, form: str, keep: float) -> None:
     FORMS[form](tmp_path / "bag")

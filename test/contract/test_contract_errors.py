@@ -41,7 +41,7 @@ IMU = {
     "max_age_s": 0.2,
 }
 SCAN = {
-    "key": "observation.points.scan",
+    "key": "observation.scan.front",
     "topic": "/scan",
     "type": "sensor_msgs/msg/LaserScan",
     "points": {"count": 90},

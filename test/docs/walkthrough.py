@@ -29,7 +29,7 @@ def follow(page: str, folder: Path) -> str:
     for language, content in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
         named = FILE.match(content)
         if language == "bash":
-            printed.append(_run(content, folder))
+            printed.append(run_lines(content, folder))
         else:
             assert named, f"{page}: a block of {language} does not begin with the name of its file"
             path = folder / named.group(1)
@@ -43,7 +43,8 @@ def python_path(folder: Path) -> str:
     return os.pathsep.join([str(folder / "site"), str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 
-def _run(lines: str, folder: Path) -> str:
+def run_lines(lines: str, folder: Path) -> str:
+    """Run lines of a shell in a folder, and return what they printed; the first one that fails ends it."""
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
     for name, command in COMMANDS.items():

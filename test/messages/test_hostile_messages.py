@@ -60,6 +60,7 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "geometry_msgs/msg/Twist": TWIST_ACTION,
     "geometry_msgs/msg/PoseWithCovarianceStamped": POSE_ACTION,
     "nav_msgs/msg/Odometry": TWIST_ACTION,
+    "nav_msgs/msg/Path": POSE_ACTION,
     "std_msgs/msg/Float32": {**JOINT_ACTION, "names": ["a"], "units": ["rad"]},
     "std_msgs/msg/Float64": {**JOINT_ACTION, "names": ["a"], "units": ["rad"]},
 }

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla_ros.bags import Bag, BagWriter
 from vla_ros.contract import parse_contract, types
 from vla_ros.contract.types import AsInput, MessageType, message_types
 from vla_ros.data_types import ConfigError, ContractError
 from vla_ros.messages import decode_input, register_message
-from vla_ros.messages.message_types import serialize
+from vla_ros.messages.message_types import deserialize, serialize, typestore
 from vla_ros.messages.samples import make_example_action, make_example_message
 from vla_ros.registry import MESSAGES
 
@@ -159,6 +160,39 @@ def test_a_type_that_another_package_claims_is_an_error_that_names_both(install:
     install("sensor_msgs/msg/Image = acme_rows:ROW")
     with pytest.raises(ConfigError, match=r"'sensor_msgs/msg/Image' is provided by vla_ros .* and by acme 1\.0"):
         message_types()
+
+
+def test_types_of_packages_that_rosbags_does_not_know_are_read_where_they_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {
+        "acme_msgs/msg/Tactile": "std_msgs/Header header\nfloat32[] cells\nacme_parts/Place place\n",
+        "acme_msgs/msg/Broken": "gone_msgs/Nothing nothing\n",
+        "acme_parts/msg/Place": "geometry_msgs/Point at\n",
+    }
+    for name, text in texts.items():
+        package, _, kind = name.split("/")
+        folder = tmp_path / "share" / package / "msg"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{kind}.msg").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setattr(types, "_types", dict(message_types()))
+    monkeypatch.setattr(MESSAGES, "_registered", dict(MESSAGES._registered))
+    name = "acme_msgs/msg/Tactile"
+    assert name not in typestore().fielddefs
+    decode = AsInput("array", lambda _, m, __: np.float32(m.cells), lambda *_: None)
+    register_message(MessageType(name, "Pressure.", as_input=decode))
+    known = typestore()
+    assert "acme_msgs/msg/Broken" not in known.fielddefs, "what it refers to is not installed"
+    place = known.types["acme_parts/msg/Place"](known.types["geometry_msgs/msg/Point"](1.0, 2.0, 3.0))
+    header = known.types["std_msgs/msg/Header"](known.types["builtin_interfaces/msg/Time"](1, 2), "finger")
+    message = known.types[name](header, np.float32([4.0, 5.0]), place)
+    np.testing.assert_array_equal(deserialize(serialize(message, name), name).cells, [4.0, 5.0])
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/touch", name, serialize(message, name), 1)
+    with Bag(tmp_path / "bag") as bag:
+        (read,) = list(bag.messages({"/touch"}))
+        assert bag.deserialize(read.raw, name).place.at.z == 3.0
 
 
 def test_an_unknown_type_names_the_nearest(make_contract: Any) -> None:

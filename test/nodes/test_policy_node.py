@@ -25,6 +25,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -116,6 +117,8 @@ class Robot:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.silent: set[str] = set()
+        self.camera_behind_ns = 0
+        self.late: list[DiagnosticArray] = []
         self.last_sent_s: dict[str, float] = {}
         self.commands: list[tuple[float, EndEffectorAction]] = []
         self.status = PolicyStatus()
@@ -132,6 +135,7 @@ class Robot:
         subscribe(EndEffectorAction, "/command", self._on_command, 50)
         subscribe(PolicyStatus, "/policy_node/status", self._on_status, latched)
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 1)
+        subscribe(DiagnosticArray, "/policy_node/late_samples", self.late.append, 100)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=run) for run in (self._publish, self._spin)]
         for thread in self._threads:
@@ -171,10 +175,12 @@ class Robot:
 
     def _publish(self) -> None:
         while not self._ended.wait(PERIOD_S):
-            stamp = self.node.get_clock().now().to_msg()
+            now = self.node.get_clock().now()
+            stamp = now.to_msg()
             pose = PoseStamped()
             pose.pose.position.x = 0.1
-            self._image.header.stamp = pose.header.stamp = stamp
+            pose.header.stamp = stamp
+            self._image.header.stamp = (now - Duration(nanoseconds=self.camera_behind_ns)).to_msg()
             for key, message in ((CAMERA, self._image), (STATE, pose)):
                 if key not in self.silent:
                     self.last_sent_s[key] = stamp.sec + stamp.nanosec * 1e-9
@@ -282,6 +288,18 @@ class TestRunning:
             observed = command.observation_stamp.sec + command.observation_stamp.nanosec * 1e-9
             assert command.chunk_id > 0
             assert command.chunk_index == round((stamp - observed) / PERIOD_S)
+
+    def test_samples_that_come_after_their_tick_are_published_with_the_tick_that_missed_them(
+        self, robot: Robot
+    ) -> None:
+        robot.camera_behind_ns, first = 150_000_000, len(robot.late)  # within max_age_s, beyond max_wait_s
+        robot.wait(lambda: len(robot.late) > first + 2, "no late samples")
+        robot.camera_behind_ns = 0
+        (camera,) = [status for status in robot.late[-1].status if status.name == "/camera"]
+        for pair in camera.values:
+            stamp_ns, missed_ns = int(pair.key.removeprefix("@")), int(pair.value)
+            assert 0 <= missed_ns - stamp_ns < 150_000_000
+        robot.wait_for_state(PolicyStatus.RUNNING)
 
     def test_an_unplugged_camera_stops_it_within_the_limit_and_it_resumes(self, robot: Robot) -> None:
         robot.wait_for_state(PolicyStatus.RUNNING)

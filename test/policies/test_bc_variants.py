@@ -8,7 +8,7 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.objectives import magnitude_weight, smooth_l1, to_spherical
 from vla_ros.policies import build_policy
-from vla_ros.policies.bc.memory import chunks_of_every_frame
+from vla_ros.policies.common.every_frame import chunks_of_every_frame
 from vla_ros.policies.examples import make_example_batch
 
 FRONT, WRIST, STATE = "observation.images.front", "observation.images.wrist", "observation.state"

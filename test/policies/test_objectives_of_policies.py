@@ -29,7 +29,10 @@ EXPERTS = {
 ARCHITECTURES = {
     "bc": ("bc", {"hidden_dims": [16], "dropout": 0.0}),
     "bc_gru": ("bc", {"hidden_dims": [16], "dropout": 0.0, "gru_hidden_dim": 8}),
-    "act": ("act_walkthrough", {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]}),
+    "act": (
+        "act_walkthrough",
+        {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]},
+    ),
     "act_cvae": ("act", {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "backbone": "cnn"}),
     "grp": ("grp", {**SMALL, "depth": 1, "text": None, "n_obs_steps": 1}),
     "rt1": ("rt1", {**RT1, "text": None}),

@@ -143,7 +143,7 @@ def test_windows_are_normalised_per_field():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    mode=st.sampled_from(["mean_std", "min_max", "quantile", "identity"]),
+    mode=st.sampled_from(["mean_std", "min_max", "symmetric", "quantile", "identity"]),
     values=st.lists(st.tuples(*[st.floats(-1e3, 1e3, width=32)] * 3), min_size=2, max_size=20),
 )
 def test_inverse_undoes_forward(mode, values):
@@ -153,7 +153,7 @@ def test_inverse_undoes_forward(mode, values):
     torch.testing.assert_close(affine.inverse(affine.forward(tensor)), tensor, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile", "identity"])
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "symmetric", "quantile", "identity"])
 def test_predicted_actions_come_back_in_the_contracts_units(mode):
     built, raw = processors(action=mode), raw_batch()
     back = built.actions(built.batch(raw)["action"])
@@ -259,7 +259,7 @@ def test_saved_numbers_that_no_training_makes_are_refused_by_name(change, senten
         Processors.from_dict(content, tensors, "processors.yaml", "numbers.safetensors")
 
 
-@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile"])
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "symmetric", "quantile"])
 @pytest.mark.parametrize("value", [0.0, 0.25, -3e6])
 def test_a_number_that_never_varied_loads_and_is_centred(mode, value):
     raw = raw_batch()
@@ -273,7 +273,7 @@ def test_a_number_that_never_varied_loads_and_is_centred(mode, value):
     assert not batch["action"][..., 1].any()
 
 
-@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantile"])
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "symmetric", "quantile"])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -3e6])
 def test_a_number_of_the_action_that_never_varied_is_that_constant_whatever_is_predicted(mode, value):
     raw = raw_batch()
@@ -297,11 +297,26 @@ def test_a_number_that_varied_outside_its_quantiles_only_is_predicted():
     assert built.actions(torch.randn(2, 3, len(ACTION.names)))[..., 1].std() > 0
 
 
+@pytest.mark.parametrize("narrow", [0.0, 1e-9, 3e-6, 1e-4])
+def test_quantiles_that_nearly_coincide_give_way_to_the_whole_range(narrow):
+    raw = raw_batch()
+    statistics = all_statistics(raw)
+    statistics["action"]["q01"][1], statistics["action"]["q99"][1] = -1.0, -1.0 + narrow
+    statistics["action"]["min"][1], statistics["action"]["max"][1] = -1.0, 1.0
+    built = Processors(INPUTS, ACTION, ProcessorOptions(action="quantile"), statistics)
+    assert not built.constant.get("action")
+    raw["action"][0, :2, 1] = [-1.0, 1.0]
+    for processors in (built, Processors.from_dict(built.to_dict(), built.tensors())):
+        seen = processors.batch(raw)["action"]
+        torch.testing.assert_close(seen[0, :2, 1], torch.tensor([-1.0, 1.0]))
+        np.testing.assert_allclose(processors.actions(seen).numpy(), raw["action"], atol=1e-6)
+
+
 @pytest.mark.parametrize(("centre", "spread"), [(0.0, 3e-6), (1e4, 3e-2), (-1e5, 0.2), (1e5, 1e9)])
 def test_numbers_of_any_size_that_training_takes_load_again(centre, spread):
     raw = raw_batch()
     raw[STATE] = np.linspace(centre - spread, centre + spread, raw[STATE].size).reshape(raw[STATE].shape)
-    for mode in ("mean_std", "min_max", "quantile"):
+    for mode in ("mean_std", "min_max", "symmetric", "quantile"):
         built = Processors(INPUTS, ACTION, ProcessorOptions(vectors=mode), all_statistics(raw))
         assert not built.constant
         Processors.from_dict(built.to_dict(), built.tensors())

@@ -136,10 +136,24 @@ def test_characters_are_numbered_padded_with_spaces_and_masked():
     assert batch["task"] == ["push é"]
 
 
-def test_a_long_instruction_loses_its_end():
-    batch = processors(TextSpec()).observation(observation("push the puck to the goal", "push the puc"))
-    assert torch.equal(batch["task_tokens"][0], batch["task_tokens"][1])
-    assert batch["task_mask"].all()
+def test_instructions_that_differ_in_their_end_alone_are_no_equal_tokens():
+    """Cut to what the policy reads, both would be the same; so neither is taken."""
+    for colour in ("red", "blue"):
+        with pytest.raises(
+            ConfigError,
+            match=rf"'push the puck to the {colour} goal' has \d+ characters, of which this policy reads 21",
+        ):
+            processors(TextSpec(length=21)).observation(observation(f"push the puck to the {colour} goal"))
+
+
+def test_an_instruction_is_measured_before_it_is_embedded():
+    text = TextProcessor(TextSpec(length=6))
+    text.check_lengths(["push", "pushes"])
+    with pytest.raises(ConfigError, match=r"train a policy with text.length of 7 or more"):
+        text.check_lengths(["push", "push it"])
+    with pytest.raises(ConfigError, match=r"'x{120}…' has 5000 characters"):
+        text.check_lengths(["x" * 5000])
+    assert text.instructions == ()
 
 
 def test_an_empty_instruction_is_nothing_but_padding():
@@ -240,9 +254,11 @@ def test_an_observation_without_instruction_is_refused_where_text_is_read():
 
 def test_a_tokenizers_tokens_are_padded_and_masked(tokenizer_folder):
     spec = TextSpec(kind="tokenizer", source=tokenizer_folder, length=4, vocabulary_size=10)
-    batch = processors(spec).observation(observation("push the puck", "open", "push the puck to the goal"))
+    batch = processors(spec).observation(observation("push the puck", "open", "push the puck to"))
     assert batch["task_tokens"].tolist() == [[2, 3, 4, 0], [7, 0, 0, 0], [2, 3, 4, 5]]
     assert batch["task_mask"].tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] * 4]
+    with pytest.raises(ConfigError, match=r"'push the puck to the goal' has \d tokens, of which this policy reads 4"):
+        processors(spec).observation(observation("push the puck to the goal"))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_policy_knows_is_refused(tokenizer_folder):
@@ -301,18 +317,18 @@ SIX_POSITIONS = [("Bert", 6), ("Roberta", 8), ("CLIP", 6), ("Siglip", 6), ("Bart
 
 
 @pytest.mark.parametrize(("kind", "positions"), SIX_POSITIONS)
-def test_a_sentence_is_cut_to_the_positions_of_its_model(save_model, kind, positions):
+def test_a_sentence_beyond_the_positions_of_its_model_is_refused(save_model, kind, positions):
     folder = save_model(kind, max_position_embeddings=positions)
     embed = TextProcessor(TextSpec(kind="sentence_embedding", source=folder, width=16))
-    cut, whole = "push the puck to the goal", "push the puck to the goal open a door"
-    assert torch.equal(*embed([cut, whole])["task_embedding"])
-    assert embed([cut])["task_embedding"].norm() == pytest.approx(1.0, abs=1e-5)
+    assert embed(["push the puck to the goal"])["task_embedding"].norm() == pytest.approx(1.0, abs=1e-5)
+    with pytest.raises(ConfigError, match=r"goal open a door' has \d+ tokens, of which this policy reads 6"):
+        embed(["push the puck to the goal open a door"])
 
 
 @pytest.mark.parametrize(("kind", "positions"), SIX_POSITIONS)
 def test_a_length_beyond_the_positions_of_an_encoder_is_refused(save_model, kind, positions):
     folder = save_model(kind, max_position_embeddings=positions)
-    whole = "push the puck to the goal open a door"
+    whole = "push the puck to the goal"
     fits = TextProcessor(TextSpec(kind="encoder", source=folder, length=6, width=16))
     assert fits([whole])["task_mask"].all()
     with pytest.raises(

@@ -214,7 +214,7 @@ def test_a_chunk_of_one_step_is_due_for_one_period_from_its_arrival(latency: int
     assert subject.command_at(arrival + PERIOD).status is ExecutionStatus.ZERO
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_is_none_is_named_with_its_step(bad: float) -> None:
     actions = np.zeros((4, 4))
     actions[2, 1] = bad

@@ -163,7 +163,7 @@ def test_a_chunk_is_published_once_and_voided_when_the_robot_must_stop() -> None
     subject.executor.submit(chunk(0))
     subject.run(0, 3)
     assert [c.chunk_id for c in subject.chunks] == [1]
-    subject.safety.latch_stop()
+    subject.safety.stop.latch()
     subject.run(3, 2)
     assert [c.chunk_id for c in subject.chunks] == [1, 0]
     assert subject.chunks[-1].actions_HA[0, 0] == 0.0
@@ -220,7 +220,7 @@ def test_after_a_pause_in_which_the_arm_was_moved_commands_start_from_where_it_i
     subject.executor.submit(joints_chunk(0, 0.0))
     subject.run(0, 5)
     if pause == "stop":
-        subject.safety.latch_stop()
+        subject.safety.stop.latch()
     elif pause == "dry run":
         subject.now = replace(subject.now, enabled=False)
     elif pause == "dropout":
@@ -230,7 +230,7 @@ def test_after_a_pause_in_which_the_arm_was_moved_commands_start_from_where_it_i
     else:
         subject.executor.clear()
     subject.run(5, 5)
-    subject.safety.reset_stop()
+    subject.safety.stop.reset()
     subject.now = Situation(measured=joints_at(1.0))  # moved by hand
     subject.executor.submit(joints_chunk(10, 2.0, chunk_id=2))
     assert subject.run(10, 2) == pytest.approx([1.025, 1.05])
@@ -241,10 +241,10 @@ def test_an_arm_that_does_not_follow_is_stopped_until_somebody_resets_it() -> No
     subject.executor.submit(joints_chunk(0, 2.5))
     commanded = subject.run(0, 40)
     assert max(commanded) <= 0.5 * 0.5 + 0.025 + 1e-9  # half a second of the speed limit, and one step
-    assert subject.safety.stopped
+    assert subject.safety.stop.latched
     assert "following_error" in subject.controller.status.message
     assert "reset_stop" in subject.controller.status.message
-    subject.safety.reset_stop()
+    subject.safety.stop.reset()
     subject.now = Situation(measured=joints_at(0.1))
     subject.executor.submit(joints_chunk(40, 2.5, chunk_id=2))
     assert subject.run(41, 1) == pytest.approx([0.125])

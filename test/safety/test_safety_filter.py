@@ -141,17 +141,17 @@ def test_outside_the_workspace_only_the_way_back_is_open(dx: float, expected: fl
 
 def test_a_workspace_without_a_position_refuses() -> None:
     subject = SafetyFilter(SAWYER)
-    assert subject.needs_position
+    assert subject.needs_measurement
     assert subject.filter(command([0, 0, 0, 0]), None).interventions == ("position_unknown",)
 
 
 def test_a_latched_stop_drops_everything_until_it_is_reset() -> None:
     subject = SafetyFilter(SAWYER)
-    subject.latch_stop()
+    subject.stop.latch()
     assert subject.filter(command([0, 0, 0, 0]), INSIDE).interventions == ("stop_latched",)
     subject.reset()
-    assert subject.stopped
-    subject.reset_stop()
+    assert subject.stop.latched
+    subject.stop.reset()
     assert subject.filter(command([0, 0, 0, 0]), INSIDE).command is not None
 
 
@@ -193,7 +193,6 @@ def pose(x: float, yaw: float) -> list[float]:
 
 def test_a_pose_is_clamped_to_the_workspace() -> None:
     subject = SafetyFilter(posed(workspace_min=tuple(BOX_LOW), workspace_max=tuple(BOX_HIGH)))
-    assert not subject.needs_position
     assert passed(subject, command(pose(0.9, 0.0)), None)[0] == pytest.approx(0.52)
 
 

@@ -505,12 +505,12 @@ def test_a_stop_latch_outlives_the_filters_that_look_at_it() -> None:
     latch = StopLatch()
     first, second = SafetyFilter(SAWYER, latch), SafetyFilter(SAWYER, latch)
     latch.latch()
-    assert first.stopped
+    assert first.stop.latched
     assert SafetyFilter(SAWYER, latch).filter(command([0, 0, 0, 0]), np.zeros(3)).interventions == ("stop_latched",)
     second.reset()
     assert latch.latched
     latch.reset()
-    assert not first.stopped
+    assert not first.stop.latched
 
 
 def test_every_reason_has_a_sentence() -> None:

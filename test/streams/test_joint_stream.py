@@ -11,7 +11,7 @@ from vla_ros.data_types import ContractError, DecodeError
 from vla_ros.messages.forms.joints import MAX_JOINTS, carried_joints
 from vla_ros.messages.message_types import deserialize, serialize, typestore
 from vla_ros.messages.samples import header, new
-from vla_ros.streams import Assembled, ObservationPipeline
+from vla_ros.streams import Assembled, LateSample, ObservationPipeline
 
 JOINTS = "sensor_msgs/msg/JointState"
 KEY = "observation.jointstate"
@@ -228,3 +228,14 @@ def test_a_message_of_more_joints_than_a_robot_has_is_refused_by_their_number() 
     raw = state(1, **{f"joint_{number}": 0.0 for number in range(MAX_JOINTS + 1)})
     with pytest.raises(DecodeError, match=r"names 4097 joints; at most 4096 are read"):
         carried_joints(raw, "velocity")
+
+
+def test_of_several_drivers_the_late_one_is_named_by_its_first_joint(make_contract: Any) -> None:
+    pipeline = pipeline_of(make_contract)
+    push(pipeline, 990, a=1, b=2)
+    push(pipeline, 990, c=3)
+    pipeline.assemble(TICK)
+    push(pipeline, 1001, a=1, b=2)
+    push(pipeline, 1000, gripper=9)
+    push(pipeline, 999, gripper=9, c=3)
+    assert pipeline.take_late() == [LateSample(pipeline.specs[0].topic, "gripper", 999 * MS, TICK)]

@@ -9,6 +9,7 @@ from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.schema import Alignment
 from vla_ros.data_types import ConfigError, DecodeError
 from vla_ros.resampling import Gap, linear
+from vla_ros.streams import LateSample, LateSamples
 from vla_ros.streams.stream import Stream
 
 MS = 1_000_000
@@ -175,3 +176,61 @@ def test_at_a_sane_rate_nothing_overflows() -> None:
     for index in range(3000):
         stream.push(message(TICK + index * MS), TICK + index * MS)
     assert stream.status(TICK).overflows == 0
+
+
+def assemble(stream: Stream, tick_ns: int = TICK) -> Any:
+    with stream.assembling(tick_ns):
+        return stream.value_at(tick_ns)
+
+
+def test_a_sample_that_comes_after_its_tick_was_assembled_is_late() -> None:
+    stream = pushed(make(), 900)
+    assemble(stream)
+    pushed(stream, 1000, 1001)
+    assert stream.take_late() == [LateSample("/pose", "", TICK, TICK)]
+    assert stream.take_late() == []
+    assert stream.status(TICK).late == 1
+
+
+@pytest.mark.parametrize(("method", "late"), [("hold", 0), ("nearest", 1), ("interpolate", 1)])
+def test_the_first_sample_after_a_tick_is_late_where_its_value_depends_on_it(method: Alignment, late: int) -> None:
+    stream = pushed(make(method), 990)
+    assemble(stream)
+    pushed(stream, 1010, 1020)
+    assert len(stream.take_late()) == late
+    assemble(stream, TICK + 5 * MS)
+    assert len(pushed(stream, 1300).take_late()) == 0  # further away than max_age_s
+
+
+def test_a_sample_that_comes_while_its_tick_is_assembled_changes_nothing_at_it_and_is_late() -> None:
+    def decode(value: float) -> np.ndarray[Any, Any]:
+        pushed(stream, 995)
+        return np.full(2, value)
+
+    stream = pushed(make(decode=decode), 990)
+    with stream.assembling(TICK):
+        assert stream.value_at(TICK)[0] == stream.value_at(TICK)[0] == 990.0
+    assert stream.take_late() == [LateSample("/pose", "", 995 * MS, TICK)]
+    assert assemble(stream, TICK + MS)[0] == 995.0
+
+
+def test_nothing_is_late_after_the_samples_were_forgotten_or_the_clock_was_set_back() -> None:
+    stream = pushed(make(), 900)
+    assemble(stream)
+    stream.clear()
+    assert pushed(stream, 950).take_late() == []
+    stream = pushed(make(), 5000)
+    assemble(stream, 5 * TICK)
+    assert pushed(stream, 1000).take_late() == []
+
+
+def test_late_samples_are_kept_back_in_order_until_the_ticks_that_missed_them_are_over() -> None:
+    late = [LateSample("/pose", "", 5, 30), LateSample("/pose", "", 7, 20)]
+    held: LateSamples[str] = LateSamples(late)
+    assert not held.keeps_back("/pose", "", 4, 10, "on time")
+    assert held.keeps_back("/pose", "", 5, 10, "late")
+    assert not held.keeps_back("/image", "", 5, 10, "of another topic")
+    assert held.keeps_back("/pose", "", 7, 10, "behind it")
+    assert held.due(20) == held.due(30) == []
+    assert held.due(31) == ["late", "behind it"]
+    assert not held.keeps_back("/pose", "", 5, 31, "late, and its ticks are over")

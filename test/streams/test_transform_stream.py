@@ -11,7 +11,7 @@ from vla_ros.data_types import ContractError
 from vla_ros.messages.forms.transforms import TF_MESSAGE, composed, first_transform, inverted
 from vla_ros.messages.message_types import deserialize, serialize, typestore
 from vla_ros.messages.samples import header, new
-from vla_ros.streams import Assembled, ObservationPipeline
+from vla_ros.streams import Assembled, LateSample, ObservationPipeline
 
 MS = 1_000_000
 TICK = 1000 * MS
@@ -218,3 +218,17 @@ def test_the_first_transform_is_read_from_the_bytes(little: bool) -> None:
     raw = bytes(typestore().serialize_cdr(message(*edges), TF_MESSAGE, little_endian=little))
     assert first_transform(raw) == (123 * MS, "a child")
     assert first_transform(bytes(typestore().serialize_cdr(message(), TF_MESSAGE, little_endian=little))) == (0, "")
+
+
+def test_a_late_message_is_named_by_its_first_child_frame() -> None:
+    robot = Robot(**HOLD)
+    edges: list[Edge] = [
+        (990 * MS, "base", "link", NONE, about_z(0)),
+        (990 * MS, "link", "tool", NONE, about_z(0)),
+    ]
+    robot.tf(*edges)
+    robot.value()
+    robot.tf((998 * MS, "base", "link", NONE, about_z(0)), (1010 * MS, "link", "tool", NONE, about_z(0)))
+    robot.tf((1020 * MS, "base", "link", NONE, about_z(0)))
+    robot.value(TICK + 30 * MS)
+    assert robot.pipeline.take_late() == [LateSample("/tf", "link", 998 * MS, TICK)]

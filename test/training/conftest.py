@@ -17,7 +17,7 @@ _BC = {"hidden_dims": [16], "dropout": 0.2}
 _ACT = {"width": 16, "n_heads": 2, "mlp_dim": 16, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]}
 _ACT |= {"dropout": 0.2}
 _CVAE = {**_ACT, "cvae": True, "latent_dim": 4}
-_GRP = {"width": 16, "depth": 1, "n_heads": 2, "text": {"length": 8}, "dropout": 0.2}
+_GRP = {"width": 16, "depth": 1, "n_heads": 2, "text": {"length": 32}, "dropout": 0.2}
 _FLOW = {
     "vision": {"kind": "keypoints", "backbone": "cnn", "n_tokens": 2},
     "attention": {"depth": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8},
@@ -26,7 +26,7 @@ _FLOW = {
     "text": None,
 }
 _STEPS = {"flow_steps": 2}
-_TEXT = {"kind": "characters", "length": 8}
+_TEXT = {"kind": "characters", "length": 32}
 _FLOW_AR = {**_FLOW, "bins": 16, "text": _TEXT}
 _RT1 = {"n_obs_steps": 2, "trunk": "small_conv", "grid": None, "token_dim": 16, "tokens_per_image": 2, "depth": 1}
 _RT1 |= {"n_heads": 2, "mlp_dim": 16, "bins": 16, "dropout": 0.2}

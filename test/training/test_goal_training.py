@@ -16,7 +16,7 @@ from vla_ros.training import load_recipe, train
 FRONT, STATE, GOAL = "observation.images.front", "observation.state", "goal.image"
 GRP = {
     "name": "grp",
-    "overrides": {"width": 16, "depth": 1, "n_heads": 2, "n_obs_steps": 1, "action_horizon": 3, "text": {"length": 8}},
+    "overrides": {"width": 16, "depth": 1, "n_heads": 2, "n_obs_steps": 1, "action_horizon": 3, "text": {"length": 32}},
 }
 
 

@@ -6,9 +6,10 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError
 from vla_ros.processors import ProcessorOptions, Processors
 from vla_ros.training.augmentation import augment, drop_vectors, jitter, random_shift
-from vla_ros.training.optimisation import WeightAverage, build_optimiser, flushed_denormals
+from vla_ros.training.optimisation import build_optimiser, flushed_denormals
 from vla_ros.training.recipe import AugmentationOptions, OptimiserOptions, ScheduleOptions
 from vla_ros.training.schedule import Schedule
+from vla_ros.training.weight_average import WeightAverage
 
 
 def shares(total: int, **options) -> list[float]:

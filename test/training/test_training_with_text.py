@@ -13,10 +13,10 @@ from vla_ros.runtime import PolicyRunner, TorchPredictor
 from vla_ros.training import load_recipe, train
 
 FRONT, STATE = "observation.images.front", "observation.state"
-GRP = {"width": 16, "depth": 1, "n_heads": 2, "action_horizon": 3, "dropout": 0.2}
+GRP = {"width": 16, "depth": 1, "n_heads": 2, "action_horizon": 3, "dropout": 0.2, "text": {"length": 32}}
 RT1 = {"token_dim": 16, "depth": 1, "n_heads": 2, "mlp_dim": 16, "trunk": "small_conv", "grid": None, "n_obs_steps": 3}
 RT1 |= {"text": {"kind": "sentence_embedding", "source": "pretended", "width": 4}, "bins": 16, "tokens_per_image": 2}
-FLOW = {"vision": {"kind": "keypoints", "share": False, "n_tokens": 2}, "text": {"kind": "characters", "length": 8}}
+FLOW = {"vision": {"kind": "keypoints", "share": False, "n_tokens": 2}, "text": {"kind": "characters", "length": 32}}
 FLOW |= {"attention": {"depth": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8}, "action_horizon": 3, "flow_steps": 2}
 FLOW |= {"prefix_expert": {"width": 16, "mlp_dim": 16}, "action_expert": {"width": 8, "mlp_dim": 16}}
 POLICIES = {"flow_ar": FLOW, "grp": GRP, "pi0": FLOW, "rt1": RT1}

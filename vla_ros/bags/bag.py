@@ -14,11 +14,11 @@ from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from vla_ros.bags.compression import ZSTD_MAGIC, DamagedError, unpack, unpack_file
 from vla_ros.bags.files import BagFiles, find_files, storage_kind
 from vla_ros.bags.mcap_file import McapFile, Order
-from vla_ros.bags.message import FILE_SHIFT, NO_DEFINITION, BagMessage, StoredTopic
+from vla_ros.bags.message import FILE_SHIFT, NO_DEFINITION, BagMessage, StoredTopic, full_topic, full_type
 from vla_ros.bags.ros1_file import Ros1File
 from vla_ros.bags.sqlite_file import SqliteFile
 from vla_ros.data_types import DatasetError, UserError, nearest_name
-from vla_ros.messages.message_types import deserialize_with, store_for
+from vla_ros.messages.message_types import deserialize_with, have_same_fields, store_for
 
 StorageFile = McapFile | SqliteFile | Ros1File
 _OPENERS: dict[str, Callable[[Path, bool], StorageFile]] = {
@@ -65,19 +65,23 @@ class Bag(AbstractContextManager["Bag"]):
         self._types: dict[str, set[str]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
         self._encodings: dict[str, set[str]] = {}
+        self._others: dict[str, list[MessageDefinition]] = {}  # further definitions of a type, which must say the same
         self._conflicts: set[str] = set()
+        self._names: dict[str, set[str]] = {}
         for topic in stored:
             self._add_topic(topic)
         self.topics: dict[str, str] = {name: min(types) for name, types in self._types.items()}
         self._compare(self._declared_by_files(stored), final=False)
 
     def _add_topic(self, topic: StoredTopic) -> None:
-        self._types.setdefault(topic.name, set()).add(topic.type)
-        self._encodings.setdefault(topic.name, set()).add(topic.encoding)
+        name, kind = full_topic(topic.name), full_type(topic.type)
+        self._names.setdefault(name, set()).add(topic.name)
+        self._types.setdefault(name, set()).add(kind)
+        self._encodings.setdefault(name, set()).add(topic.encoding)
         if topic.definition.format == MessageDefinitionFormat.NONE:
             return
-        if self._definitions.setdefault(topic.type, topic.definition) != topic.definition:
-            self._conflicts.add(topic.type)
+        if self._definitions.setdefault(kind, topic.definition) != topic.definition:
+            self._others.setdefault(kind, []).append(topic.definition)
 
     def _unpacked(self, source: Path) -> Path:
         if storage_kind(source) != "zstd":
@@ -94,7 +98,7 @@ class Bag(AbstractContextManager["Bag"]):
     def close(self) -> None:
         """Close the files and remove what was unpacked."""
         for file in self._files:
-            if not isinstance(file, McapFile):
+            if isinstance(file, SqliteFile):
                 file.close()
         folder, self._folder = self._folder, None
         if folder is not None:
@@ -116,14 +120,17 @@ class Bag(AbstractContextManager["Bag"]):
             DatasetError: The bag lacks one of the topics (names the nearest) or is damaged.
         """
         self._check_topics(topics)
+        stored = None if topics is None else {name for topic in topics for name in self._names[topic]}
         counts: Counter[str] = Counter()
         for number, file in enumerate(self._files):
             with self._explained(self._found.files[number].name):
-                for topic, raw, receive_ns, ordinal in file.messages(topics, order):
+                for name, raw, receive_ns, ordinal in file.messages(stored, order):
+                    topic = full_topic(name)
                     plain = self._plain(raw, topic)
                     if plain is not None:
                         yield BagMessage(topic, self.topics[topic], plain, receive_ns, number << FILE_SHIFT | ordinal)
-            counts.update(file.counts)
+            for name, count in file.counts.items():
+                counts[full_topic(name)] += count
             self._note(file)
         self._compare(dict(counts), final=True)
 
@@ -157,12 +164,16 @@ class Bag(AbstractContextManager["Bag"]):
             DatasetError: The bag's definition of the type cannot be used.
             DecodeError: The type is unknown, or the bytes are damaged or of another type.
         """
-        if type_name in self._conflicts:
-            raise DatasetError(f"{self.path}: carries two definitions of {type_name} that differ; split the bag.")
+        definition = self.definition(type_name)
         try:
-            store = store_for(type_name, self.definition(type_name))
+            for other in self._others.pop(type_name, ()):
+                if not have_same_fields(type_name, definition, other):
+                    self._conflicts.add(type_name)
+            store = store_for(type_name, definition)
         except DatasetError as reason:
             raise DatasetError(f"{self.path}: {reason}") from reason
+        if type_name in self._conflicts:
+            raise DatasetError(f"{self.path}: carries two definitions of {type_name} that differ; split the bag.")
         return deserialize_with(store, raw, type_name)
 
     def _check_topics(self, wanted: Collection[str] | None) -> None:
@@ -175,6 +186,8 @@ class Bag(AbstractContextManager["Bag"]):
                 )
             if wanted is None:
                 continue
+            if len(self._names[topic]) > 1:
+                raise DatasetError(f"{self.path}: stores {topic} under that name and as {topic[1:]}; split the bag.")
             if len(self._types[topic]) > 1:
                 names = " and ".join(sorted(self._types[topic]))
                 raise DatasetError(f"{self.path}: {topic} carries two types, {names[:200]}; split the bag.")
@@ -190,7 +203,7 @@ class Bag(AbstractContextManager["Bag"]):
             return None
         counts: Counter[str] = Counter()
         for topic in stored:
-            counts[topic.name] += topic.declared or 0
+            counts[full_topic(topic.name)] += topic.declared or 0
         return dict(counts)
 
     def _compare(self, found: dict[str, int] | None, *, final: bool) -> None:

@@ -1,5 +1,6 @@
-"""zstd and lz4 within limits: what a stranger's file claims about its size is never believed."""
+"""zstd, lz4 and bz2 within limits: what a stranger's file claims about its size is never believed."""
 
+import bz2
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ def unpack(data: bytes, compression: str, limit: int = MAX_BYTES) -> bytes:
 
     Args:
         data: As stored.
-        compression: ``zstd``, ``lz4`` or empty.
+        compression: ``zstd``, ``lz4``, ``bz2`` or empty.
         limit: In bytes.
 
     Raises:
@@ -39,11 +40,13 @@ def unpack(data: bytes, compression: str, limit: int = MAX_BYTES) -> bytes:
             plain = _unpack_zstd(data, limit)
         elif compression == "lz4":
             plain = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=limit + 1)
+        elif compression == "bz2":
+            plain = bz2.BZ2Decompressor().decompress(data, max_length=limit + 1)
         elif not compression:
             plain = data
         else:
-            raise DamagedError(f"compression '{compression[:20]}' is none of zstd, lz4")
-    except (zstandard.ZstdError, RuntimeError, EOFError, MemoryError) as reason:
+            raise DamagedError(f"compression '{compression[:20]}' is none of zstd, lz4, bz2")
+    except (zstandard.ZstdError, RuntimeError, EOFError, OSError, ValueError, MemoryError) as reason:
         raise DamagedError(f"its {compression} data are damaged") from reason
     if len(plain) > limit:
         raise DamagedError(f"it holds more than the {limit} bytes it declares")

@@ -26,6 +26,10 @@ from vla_ros.messages.stamps import header_stamp_ns
 Report = Callable[[Literal["info", "warning", "error"], str], None]
 """Takes a sentence for the log. Called from the writer's thread."""
 
+_MAX_SAID = 4096
+"""Messages of a latched topic that are repeated at the start of each bag: a node that publishes static transforms again
+and again must not fill the memory."""
+
 MAX_PENDING_BYTES = 512 * 1024 * 1024
 """Messages that wait for a disk this far behind are dropped, counted and reported rather than filling the memory."""
 
@@ -40,6 +44,8 @@ class RecordedTopic:
         qos: What players shall offer it with.
         stamped: Whether a time stands first in its messages, as a header or as the message itself.
         latched: Whether what was said before the episode still holds in it; repeated at the start of each bag.
+        adds_up: Of a latched topic: whether its messages add up, as static transforms of many nodes do; of others the
+            last one counts.
         watched: Whether silence during an episode is worth a warning.
     """
 
@@ -49,6 +55,7 @@ class RecordedTopic:
     stamped: bool = True
     latched: bool = False
     watched: bool = False
+    adds_up: bool = False
 
 
 class _Message(NamedTuple):
@@ -183,9 +190,9 @@ class EpisodeRecorder:
         topic = self.topics[message.topic]
         if topic.latched:
             said = self._latched.setdefault(message.topic, [])
-            if topic.name != "/tf_static":  # many nodes each say a part of it; of other topics the last word counts
+            if not topic.adds_up:
                 said.clear()
-            if message.raw not in said:
+            if message.raw not in said and len(said) < _MAX_SAID:
                 said.append(message.raw)
         self._pending.append(message)
         # By the message's time, not the present one: news of an episode may wait behind it in the queue

@@ -8,13 +8,13 @@ from pathlib import Path
 from vla_ros.bags.compression import ZSTD_MAGIC
 from vla_ros.bags.mcap_layout import MAGIC as MCAP_MAGIC
 from vla_ros.bags.metadata import BagMetadata, read_metadata
-from vla_ros.bags.ros1_file import MAGIC as ROS1_MAGIC
+from vla_ros.bags.ros1_layout import MAGIC as ROS1_MAGIC
 from vla_ros.bags.sqlite_file import MAGIC as SQLITE_MAGIC
 from vla_ros.data_types import DatasetError, nearest_name
 
 _MAGICS = {MCAP_MAGIC: "mcap", SQLITE_MAGIC: "sqlite3", ROS1_MAGIC: "ros1", ZSTD_MAGIC: "zstd"}
-_SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
-_BY_SUFFIX = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1", ".zstd": "zstd"}
+_SUFFIXES = (".mcap", ".db3", ".bag", ".bag.active", ".mcap.zstd", ".db3.zstd")
+_BY_SUFFIX = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1", ".active": "ros1", ".zstd": "zstd"}
 
 
 @dataclass(frozen=True)

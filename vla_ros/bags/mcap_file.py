@@ -1,6 +1,5 @@
 """Messages of an MCAP file: every one that is in it, with or without indexes, each chunk checked first."""
 
-import heapq
 import struct
 import zlib
 from collections import Counter
@@ -22,7 +21,7 @@ from vla_ros.bags.mcap_layout import (
     add_definition,
     parsed,
 )
-from vla_ros.bags.message import BLOCK_SHIFT, NO_DEFINITION, Stored, StoredTopic
+from vla_ros.bags.message import BLOCK_SHIFT, NO_DEFINITION, Stored, StoredTopic, in_time_order
 
 Order = Literal["file", "time"]
 _RECORD = struct.Struct("<BQ")
@@ -88,23 +87,13 @@ class McapFile:
         """
         self.counts = Counter()
         with self.path.open("rb") as file:
-            yield from self._in_file(file, wanted) if order == "file" else self._in_time(file, wanted)
+            if order == "file":
+                for number in range(len(self._blocks)):
+                    yield from self._chosen(file, number, wanted)
+            else:
+                starts_ns = [block.start_ns for block in self._blocks]
+                yield from in_time_order(starts_ns, lambda number: self._chosen(file, number, wanted))
         self._compare_counts()
-
-    def _in_file(self, file: BinaryIO, wanted: Collection[str] | None) -> Iterator[Stored]:
-        for number in range(len(self._blocks)):
-            yield from self._chosen(file, number, wanted)
-
-    def _in_time(self, file: BinaryIO, wanted: Collection[str] | None) -> Iterator[Stored]:
-        waiting: list[tuple[int, int, Stored]] = []
-        for number in sorted(range(len(self._blocks)), key=lambda number: self._blocks[number].start_ns):
-            start_ns = self._blocks[number].start_ns
-            while waiting and waiting[0][0] < start_ns:
-                yield heapq.heappop(waiting)[2]
-            for message in self._chosen(file, number, wanted):
-                heapq.heappush(waiting, (message.receive_ns, message.ordinal, message))
-        while waiting:
-            yield heapq.heappop(waiting)[2]
 
     def _chosen(self, file: BinaryIO, number: int, wanted: Collection[str] | None) -> Iterator[Stored]:
         """Return the wanted messages of one block; all of them are counted."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from vla_ros.bags.message import full_topic
 from vla_ros.data_types import DatasetError, UserError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.schema import parse_yaml
@@ -30,7 +31,7 @@ class BagMetadata:
         files: Names of the storage files, in order.
         by_message: Whether every message is compressed by itself.
         total: Messages of all topics.
-        topics: Topic → messages.
+        topics: Topic, by its full name → messages.
     """
 
     files: tuple[str, ...] = ()
@@ -84,7 +85,7 @@ def _parsed(info: dict[str, Any]) -> BagMetadata:
         raise ValueError("relative_file_paths lists a file twice")
     topics: dict[str, int] = {}
     for entry in info["topics_with_message_count"] or ():
-        name = str(entry["topic_metadata"]["name"])
+        name = full_topic(str(entry["topic_metadata"]["name"]))
         topics[name] = topics.get(name, 0) + _count(entry["message_count"])
     return BagMetadata(files, mode == "message", _count(info["message_count"]), topics)
 

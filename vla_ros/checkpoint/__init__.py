@@ -2,7 +2,7 @@
 
 from vla_ros.checkpoint.checkpoint import Checkpoint
 from vla_ros.checkpoint.load import load_checkpoint, read_inputs
-from vla_ros.checkpoint.save import replace_extra_file, save_checkpoint
+from vla_ros.checkpoint.save import replace_extra_file, replacing, save_checkpoint, tidy
 from vla_ros.checkpoint.seal import seal_checkpoint
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "load_checkpoint",
     "read_inputs",
     "replace_extra_file",
+    "replacing",
     "save_checkpoint",
     "seal_checkpoint",
+    "tidy",
 ]

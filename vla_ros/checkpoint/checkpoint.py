@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences
 from vla_ros.data_types import CheckpointError, nearest_name
 from vla_ros.policies import Policy
@@ -60,25 +56,6 @@ class Checkpoint:
         if problems:
             robot = contract.source or contract.robot_type
             raise CheckpointError(f"{self.path} does not fit {robot}: {'; '.join(problems)}.")
-
-    def check_prediction(self, actions: Tensor | NDArray[Any]) -> None:
-        """Refuse a checkpoint that predicts NaN or infinities, as finite weights can; to be asked after warm-up.
-
-        Args:
-            actions: A prediction of it, float [..., A], normalised or in the contract's units.
-
-        Raises:
-            CheckpointError: Names the first number that is not finite.
-        """
-        values = torch.as_tensor(actions).detach()
-        wrong = (~values.isfinite()).nonzero()
-        if len(wrong):
-            first = tuple(wrong[0].tolist())
-            value, name = float(values[first]), self.processors.action.names[first[-1]]
-            raise CheckpointError(
-                f"{self.path}: the policy predicts {value} for '{name}' ({len(wrong)} of {values.numel()} predicted "
-                "numbers are not finite); take another checkpoint or train again."
-            )
 
     def _feature_problems(self, contract: RobotContract) -> list[str]:
         robot = contract.policy_features

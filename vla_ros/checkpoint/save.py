@@ -1,5 +1,6 @@
 """Writes a checkpoint folder, whole or not at all. No training."""
 
+import os
 import platform
 import shutil
 import tempfile
@@ -150,3 +151,27 @@ def _swap(new: Path, path: Path) -> None:
     path.rename(old)
     new.rename(path)
     shutil.rmtree(old)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file to be written, and put it in the place of `path` once it is on the disk: whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    yield temporary
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def tidy(path: Path) -> None:
+    """Remove what a process that was killed while it saved a checkpoint left beside it; keep the checkpoint itself.
+
+    Args:
+        path: The checkpoint's folder. Killed between two renames, the older one still waits under another name.
+    """
+    leftovers = sorted(path.parent.glob(f".{path.name}.*"))
+    for old in leftovers:
+        if old.name.endswith(".old") and not path.exists():
+            old.rename(path)
+        else:
+            shutil.rmtree(old, ignore_errors=True)

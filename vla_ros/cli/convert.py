@@ -43,6 +43,12 @@ def add_parser(commands: "Subparsers") -> None:
     parser.add_argument(
         "--report", metavar="DIR", help="also write the report here, as JSON and picture, even if no bag converts"
     )
+    parser.add_argument(
+        "--late-samples",
+        metavar="FILE",
+        help="leave late samples out of the frames that a live node assembled without them: a conversion_report.json, "
+        "or a bag with the node's ~/late_samples; by default every sample is at its place",
+    )
     parser.add_argument("--append", action="store_true", help="add to the dataset at --output")
 
 
@@ -84,6 +90,7 @@ def _convert(
         instructions=_instructions(arguments.instruction),
         picture=True,
         report_folder=None if arguments.report is None else Path(arguments.report),
+        late_samples=None if arguments.late_samples is None else Path(arguments.late_samples),
     )
 
 

@@ -27,6 +27,7 @@ from vla_ros.cli import (
     train,
 )
 from vla_ros.data_types import UserError
+from vla_ros.data_types.ros_packages import ROS_PACKAGES
 
 COMMANDS = (
     demo,
@@ -44,24 +45,6 @@ COMMANDS = (
 )
 """In the order in which somebody meets them."""
 
-_ROS_PACKAGES = frozenset(
-    [
-        "builtin_interfaces",
-        "diagnostic_msgs",
-        "geometry_msgs",
-        "lifecycle_msgs",
-        "nav_msgs",
-        "rclpy",
-        "rosgraph_msgs",
-        "rpyutils",
-        "sensor_msgs",
-        "std_msgs",
-        "std_srvs",
-        "tf2_msgs",
-        "trajectory_msgs",
-        "vla_ros_msgs",
-    ]
-)
 _INTERRUPTED = 130
 
 
@@ -94,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _refuse(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _ROS_PACKAGES:
+        if (error.name or "").partition(".")[0] not in ROS_PACKAGES:
             raise
         return _refuse(_ros_is_missing(error.name or ""), UserError.exit_code)
     except KeyboardInterrupt:

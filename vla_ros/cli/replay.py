@@ -28,6 +28,12 @@ def add_parser(commands: "Subparsers") -> None:
     parser.add_argument(
         "--latency", type=natural_float, default=0.0, metavar="S", help="simulated inference latency, s"
     )
+    parser.add_argument(
+        "--late-samples",
+        metavar="FILE",
+        help="let ticks have their samples by stamps but for these, which a live node assembled them without: a "
+        "conversion_report.json, or a bag with the node's ~/late_samples; by default the bag is played as received",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         output,
         latency_s=arguments.latency,
         chunk_mode=arguments.chunk_mode,
+        late_samples=Path(arguments.late_samples) if arguments.late_samples else None,
     )
     say(str(result))
     print_path("written", output)

@@ -178,7 +178,7 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
     joints = place.endswith("joints")
     key_place, names_place = ("position_key", "position_names") if place.endswith("workspace") else ("key", "names")
     streams = [(index, spec) for index, spec in enumerate(contract.inputs) if spec.key == part.key]
-    if not streams or any(_form(spec) for _, spec in streams):
+    if not streams or not all(spec.is_vector for _, spec in streams):
         vectors = [key for key, feature in contract.features.items() if feature.kind == "vector"]
         raise ContractError(
             f"{contract.source}: {place}.{key_place} '{part.key}' is not a vector input; those are "
@@ -200,10 +200,6 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
         if reason := _not_it(contract, spec, known[name][1], wanted, joints=joints):
             raise ContractError(f"{contract.source}: {place}.{names_place}[{i}] '{name}' {reason}.")
     return tuple(known[name] for name in names)
-
-
-def _form(spec: InputSpec) -> bool:
-    return bool(spec.image or spec.points or spec.window or spec.depth)
 
 
 def _not_it(contract: RobotContract, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:

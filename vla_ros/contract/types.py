@@ -31,6 +31,19 @@ ROWS = "vla_ros.messages.types"
 
 
 @dataclass(frozen=True)
+class SensorKey:
+    """The feature key that a kind of sensor has in every contract, so that policies and tools find it.
+
+    Attributes:
+        pattern: As ``observation.scan.<lidar>``; what stands in ``<>`` is a name of the robot's own.
+        applies: Of which of the type's inputs (an InputSpec) it is the key.
+    """
+
+    pattern: str
+    applies: Callable[[Any], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
 class AsInput:
     """A message type as an input.
 
@@ -40,6 +53,7 @@ class AsInput:
         sample: (InputSpec, stamp_ns, numpy Generator) → an example as a rosbags message.
         all_fields: Fields that may be selected, as dotted paths; empty where the form decides.
         fields: Those selected when the contract names none.
+        keys: Which key an input has; any ``observation.…`` where none applies.
     """
 
     form: Form
@@ -47,6 +61,7 @@ class AsInput:
     sample: Callable[[Any, int, Any], Any]
     all_fields: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    keys: tuple[SensorKey, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import numpy as np
 
 from vla_ros.bags.clock import ClockMode
 from vla_ros.contract import FeatureSpec, RobotContract, contract_text, is_hash_of, load_contract
+from vla_ros.converters.calibration import with_calibration
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
+from vla_ros.converters.late_list import LateList, read_late_list, unknown
 from vla_ros.converters.picture import draw_report
 from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, episode_from, stream_report
 from vla_ros.converters.scan import BagScan, decide_segments, read_episode_file, scan_bag
@@ -33,6 +35,7 @@ class _Job:
     clock: ClockMode
     recover: bool
     instructions: Mapping[str, str]
+    late: LateList | None = None
     served: dict[str, str] = field(default_factory=dict)
     refused: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -66,6 +69,7 @@ def convert_bags(
     picture: bool = False,
     report_folder: Path | None = None,
     progress: bool = True,
+    late_samples: Path | None = None,
 ) -> ConversionReport:
     """Convert bags into a LeRobotDataset v3.0: an episode for each, more where a clock steps or the task changes.
 
@@ -93,6 +97,8 @@ def convert_bags(
         picture: Draw the report into the dataset too.
         report_folder: Where the report is written too, as JSON and as a picture; also when no bag could be converted.
         progress: Show a progress bar, on a terminal only.
+        late_samples: List of samples to leave out of the ticks that missed them, as `read_late_list`; without one,
+            every sample is at its place.
 
     Raises:
         DatasetError: No bag could be converted, or the dataset cannot be written.
@@ -100,7 +106,8 @@ def convert_bags(
     bags, root = [Path(bag) for bag in bags], Path(root)
     if append:
         _check_appended(root, contract)
-    job = _Job(contract, clock, recover, dict(instructions or {}), _served_before(root) if append else {})
+    late = None if late_samples is None else read_late_list(Path(late_samples))
+    job = _Job(contract, clock, recover, dict(instructions or {}), late, _served_before(root) if append else {})
     chosen, skipped = _choose(bags, contract, only_successful, job)
 
     def report_of(episodes: Sequence[EpisodeReport], left_out: Sequence[LeftOut]) -> ConversionReport:
@@ -112,6 +119,7 @@ def convert_bags(
         if not scans:
             raise DatasetError(_nothing_converted(bags, skipped, job.refused))
         features, left_out = choose_features(scans, contract, clock)
+        features = with_calibration(features, scans, contract, job.notes)
         text = _contract_text(contract, [scan.bag for scan in scans])
         writer = DatasetWriter(
             root,
@@ -265,7 +273,8 @@ def _identity(scan: BagScan, job: _Job) -> str:
     """Return what changes when a bag, or the way it is converted, does."""
     files = [scan.bag] if scan.bag.is_file() else sorted(path for path in scan.bag.iterdir() if path.is_file())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return json.dumps([str(scan.bag.resolve()), stats, job.clock, job.recover, dict(job.instructions)])
+    late = [] if job.late is None else job.late.of(scan.bag)
+    return json.dumps([str(scan.bag.resolve()), stats, job.clock, job.recover, dict(job.instructions), late])
 
 
 def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer: DatasetWriter) -> list[EpisodeReport]:
@@ -282,7 +291,12 @@ def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer:
         try:
             tasks = tasks_of(scan, segment, job.contract, job.instructions)
             check_default(scan, tasks, job.contract, job.served)
-            reader = SegmentReader(scan, segment, job.contract, features, clock=job.clock, recover=job.recover)
+            late = () if job.late is None else job.late.of(scan.bag)
+            reader = SegmentReader(
+                scan, segment, job.contract, features, clock=job.clock, recover=job.recover, left_out=late
+            )
+            if job.late is not None:
+                _note_late(scan, job.late, unknown(late, reader.streams, job.late.source))
             for part, frames in reader.parts(tasks):
                 note = _Note(reader, part, scan, job)
                 index = writer.add_episode(frames, part.task, note=note)
@@ -303,6 +317,11 @@ def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer:
     return reports
 
 
+def _note_late(scan: BagScan, late: LateList, lost: int) -> None:
+    text = f"{scan.bag}: late samples are left out of the ticks that missed them, as {late.source} lists them"
+    scan.notes.append(f"{text}; {lost} of them are not in the bag" if lost else text)
+
+
 @dataclass(frozen=True)
 class _Note:
     """Describes an episode once its frames were taken."""
@@ -318,7 +337,7 @@ class _Note:
     def report(self, index: int) -> EpisodeReport:
         reader, part = self.reader, self.part
         at_ns = ticks_ns(np.array(part.ticks, np.int64), self.job.contract.fps)
-        late = reader.late_samples(part)
+        late = reader.late_frames(part)
         return EpisodeReport(
             bag=str(self.scan.bag),
             episode_index=index,
@@ -328,12 +347,13 @@ class _Note:
             end_ns=int(at_ns[-1]),
             trimmed_begin=reader.trimmed_begin,
             trimmed_end=reader.trimmed_end,
-            late_ticks=len({sample.frame for sample in late}),
+            late_ticks=len({frame.frame for frame in late}),
             clock="receive" if self.job.clock == "receive" else "header",
             clock_offset_s=reader.segment.offset_ns / NANOSECONDS,
             offsets_s=reader.segment.offsets_s,
             streams=tuple(stream_report(stream, at_ns) for stream in reader.streams),
             late=tuple(late),
+            late_samples=tuple(reader.late_samples(part)),
         )
 
 

@@ -1,13 +1,14 @@
 """A stretch of a bag → the frames and actions of an episode, by the node's own pipeline.
 
 Samples are pushed in the order of their stamps, so a sample that was recorded late is at its place all the same. A
-live node decides when the contract's `max_wait_s` has passed and then goes on without it: on ticks without such
-samples a frame here equals the observation there, bit for bit, and the others are listed (`late`), since a robot whose
-samples are as late as its recorder's will see something else than it was trained on.
+live node decides when the contract's `max_wait_s` has passed, at the latest, and then goes on without it: on ticks
+without such samples a frame here equals the observation there, bit for bit, and the others are listed (`late`), since a
+robot whose samples are as late as its recorder's will see something else than it was trained on. Given the list of the
+late samples, they are left out of the ticks that missed them, and all frames are equal.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from vla_ros.bags import Bag
 from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import FeatureSpec, RobotContract
-from vla_ros.converters.feed import Sample, ranks_of, samples_in_order
+from vla_ros.converters.feed import Sample, samples_and_ticks
 from vla_ros.converters.scan import BagScan, clock_limit_ns, sources_of
 from vla_ros.converters.timing import Int, StreamTimes, stream_times
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, Frame, first_tick_at_or_after, tick_ns
-from vla_ros.streams import ActionStream, Assembled, ObservationPipeline
+from vla_ros.streams import ActionStream, Assembled, LateSample, ObservationPipeline
 
 Row = dict[str, NDArray[Any]]
 """Feature key → value of one frame."""
@@ -30,7 +31,7 @@ MAX_TICKS = 20_000_000
 
 
 @dataclass(frozen=True)
-class LateSample:
+class LateFrame:
     """A frame that a live node would have assembled before one of its samples came.
 
     Attributes:
@@ -88,12 +89,12 @@ class SegmentReader:
         features: What every frame must hold; only a point cloud that is not required may be silent, and is then NaN.
         clock: By which the bag was scanned.
         recover: Read what is whole of a damaged bag.
+        left_out: Samples that are left out of the ticks that missed them.
 
     Attributes:
         streams: Its samples, stream by stream.
         trimmed_begin: Ticks left out before the first frame, because something had no value yet.
         trimmed_end: Ticks left out after the last, because something had none any more.
-        late: Frames with a sample that was received later than a live node would have waited for it.
 
     Raises:
         DatasetError: A needed stream has no sample in the segment.
@@ -108,17 +109,17 @@ class SegmentReader:
         *,
         clock: ClockMode = "auto",
         recover: bool = False,
+        left_out: Iterable[LateSample] = (),
     ) -> None:
         self.scan, self.segment, self.contract, self.features = scan, segment, contract, features
-        self._recover = recover
+        self._recover, self._left_out = recover, left_out
         self.streams = [s for s in stream_times(scan, segment, clock, contract) if s.source.key in features]
         needed = self._needed_streams()
         self._ticks = needed_ticks(needed, contract.fps, str(scan.bag))
         self._ticks_ns = ticks_ns(self._ticks, contract.fps)
-        self._runs_with = _contract_of_run(contract, clock)
+        self._runs_with = contract_of_run(contract, clock)
         self._last_ns = max(int(stream.stamps_ns[-1]) for stream in needed)
         self.trimmed_begin = self.trimmed_end = 0
-        self.late: list[LateSample] = []
         self._hole, self._hole_length = "", 0
         self._at_begin = ""
         self._damaged: dict[str, int] = {}
@@ -160,20 +161,29 @@ class SegmentReader:
             part.ticks.append(tick)
             yield row
 
-    def late_samples(self, part: EpisodePart) -> list[LateSample]:
+    def late_frames(self, part: EpisodePart) -> list[LateFrame]:
         """Return which frames of a part have a sample that came after the contract's `max_wait_s`."""
         at_ns = ticks_ns(np.array(part.ticks, np.int64), self.contract.fps)
         limit_ns = round(self.contract.max_wait_s * NANOSECONDS)
         found = []
-        for stream in self.streams:
-            if stream.source.index < 0 or stream.source.key not in self.features:
-                continue
+        for stream in self._inputs():
             late_ns = stream.lateness_ns(at_ns)
             found += [
-                LateSample(int(i), stream.source.topic, round(float(late_ns[i]) / NANOSECONDS, 6))
+                LateFrame(int(i), stream.source.topic, round(float(late_ns[i]) / NANOSECONDS, 6))
                 for i in np.flatnonzero(late_ns > limit_ns)
             ]
         return sorted(found, key=lambda late: (late.frame, late.topic))
+
+    def late_samples(self, part: EpisodePart) -> list[LateSample]:
+        """Return those samples, each with the newest tick of the part that a node assembles without it."""
+        begin_ns, end_ns = (tick_ns(part.ticks[end], self.contract.fps) for end in (0, -1))
+        limit_ns = round(self.contract.max_wait_s * NANOSECONDS)
+        return [
+            late for stream in self._inputs() for late in stream.late(self.contract.fps, limit_ns, begin_ns, end_ns)
+        ]
+
+    def _inputs(self) -> list[StreamTimes]:
+        return [s for s in self.streams if s.source.index >= 0 and s.source.key in self.features]
 
     def trimmed_notes(self) -> list[str]:
         """Say what was left out at the ends where that is more than it takes for all streams to begin and end."""
@@ -217,16 +227,11 @@ class SegmentReader:
         pipeline = ObservationPipeline(self._runs_with, self.scan.deserialize)
         actions = ActionStream(self._runs_with, self.scan.deserialize)
         self._push_static(pipeline)
-        ranks = ranks_of(self.streams)
-        settled = self._settled(ranks)
-        position = 0
-        for sample in samples_in_order(self.scan, self.streams, ranks, self._recover):
-            while position < len(settled) and settled[position] < sample.rank:
-                yield self._tick(position, pipeline, actions)
-                position += 1
-            _push(sample, pipeline, actions)
-        for rest in range(position, len(settled)):
-            yield self._tick(rest, pipeline, actions)
+        for item in samples_and_ticks(self.scan, self.streams, self._ticks_ns, self._left_out, self._recover):
+            if isinstance(item, Sample):
+                _push(item, pipeline, actions)
+            else:
+                yield self._tick(item, pipeline, actions)
         self._count_damaged(pipeline, actions)
 
     def _push_static(self, pipeline: ObservationPipeline) -> None:
@@ -238,14 +243,6 @@ class SegmentReader:
                     for index, spec in enumerate(pipeline.specs):
                         if spec.is_static and spec.topic == message.topic:
                             pipeline.push(index, message.raw, message.receive_ns)
-
-    def _settled(self, ranks: Sequence[Int]) -> Int:
-        """Return, for every tick, the place of the last sample that its frame or action may need."""
-        settled = np.full(len(self._ticks), -1, np.int64)
-        for stream, own in zip(self.streams, ranks, strict=True):
-            padded = np.append(own, np.int64(-1))
-            settled = np.maximum(settled, padded[stream.last_needed(self._ticks_ns)])
-        return np.maximum.accumulate(settled) if len(settled) else settled
 
     def _tick(
         self, position: int, pipeline: ObservationPipeline, actions: ActionStream
@@ -320,7 +317,7 @@ def is_required(contract: RobotContract, key: str) -> bool:
     return any(spec.required for spec in contract.inputs if spec.key == key)
 
 
-def _contract_of_run(contract: RobotContract, clock: ClockMode) -> RobotContract:
+def contract_of_run(contract: RobotContract, clock: ClockMode) -> RobotContract:
     """Return the contract that pipeline and actions run with.
 
     Streams keep their samples for as long as any tick waits for another stream's, and are placed by the time of

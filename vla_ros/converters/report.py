@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.converters.episode import LateSample
+from vla_ros.converters.episode import LateFrame
 from vla_ros.converters.timing import StreamTimes
 from vla_ros.data_types import NANOSECONDS
+from vla_ros.streams import LateSample
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class EpisodeReport:
         clock_offset_s: Receive clock minus header clock, 0 when they are one.
         offsets_s: Topic → the least of its receive time minus header stamp.
         streams: By stream.
-        late: Those samples, for a replay that is to leave them out.
+        late: Those frames.
+        late_samples: Those samples, for a replay or a conversion that is to leave them out of the ticks they missed.
     """
 
     bag: str
@@ -72,7 +74,8 @@ class EpisodeReport:
     clock_offset_s: float
     offsets_s: dict[str, float]
     streams: tuple[StreamReport, ...]
-    late: tuple[LateSample, ...] = ()
+    late: tuple[LateFrame, ...] = ()
+    late_samples: tuple[LateSample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,18 @@ class ConversionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "root": str(self.root), "n_frames": self.n_frames}
+        content = {**asdict(self), "root": str(self.root), "n_frames": self.n_frames}
+        for own, episode in zip(content["episodes"], self.episodes, strict=True):
+            own["late_samples"] = [late._asdict() for late in episode.late_samples]
+        return content
 
 
 def episode_from(content: dict[str, Any]) -> EpisodeReport:
     """Return the report of an episode from its plain data."""
     streams = tuple(StreamReport(**stream) for stream in content["streams"])
-    late = tuple(LateSample(**sample) for sample in content["late"])
-    return EpisodeReport(**{**content, "streams": streams, "late": late})
+    late = tuple(LateFrame(**frame) for frame in content["late"])
+    samples = tuple(LateSample(*sample) for sample in content["late_samples"])
+    return EpisodeReport(**{**content, "streams": streams, "late": late, "late_samples": samples})
 
 
 def stream_report(stream: StreamTimes, ticks_ns: NDArray[np.int64]) -> StreamReport:

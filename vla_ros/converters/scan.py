@@ -20,8 +20,10 @@ from vla_ros.messages.forms.joints import JOINT_STATE, carried_joints
 from vla_ros.messages.forms.transforms import TF_MESSAGE, first_transform
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
+from vla_ros.streams.late_samples import first_name
 
 _INSTRUCTION_TYPE = "std_msgs/msg/String"
+_CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ class BagScan:
         sources: Streams of the contract that have messages.
         times: Topic → stamps and receive times of its messages.
         lanes: Topic that several drivers may share → which of its messages carry the same joints, by number.
+        parts: By the number of a lane, its first joint or child frame.
         segments: Stretches in which the clocks run on.
         instructions: (ordinal, receive time, text) of the instruction topic, in order.
+        camera_infos: Topic → the first CameraInfo of those that the contract names.
+        image_sizes: Topic → height and width of its last image.
         episode: Content of ``episode.json``, empty without one.
         notes: Sentences that whoever converts the bag shall read.
     """
@@ -102,8 +107,11 @@ class BagScan:
     sources: list[Source] = field(default_factory=list)
     times: dict[str, TopicTimes] = field(default_factory=dict)
     lanes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=lambda: [""])
     segments: list[ClockSegment] = field(default_factory=list)
     instructions: list[tuple[int, int, str]] = field(default_factory=list)
+    camera_infos: dict[str, Any] = field(default_factory=dict)
+    image_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     episode: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -142,7 +150,8 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, rec
     with Bag(bag, recover) as opened:
         _check_topics(bag, sources, opened.topics)
         scan = BagScan(bag, dict(opened.topics), opened.deserialize, episode=episode)
-        reader = _Reader(scan, sources, contract.instruction.topic)
+        infos = {spec.info.topic for spec in contract.inputs if spec.info is not None}
+        reader = _Reader(scan, sources, contract.instruction.topic, infos)
         for message in opened.messages(reader.wanted, "file"):
             reader.take(message)
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
@@ -198,8 +207,9 @@ def _leave_out_optional(scan: BagScan, contract: RobotContract, clock: ClockMode
 class _Reader:
     """Collects the times of every topic that the contract names."""
 
-    def __init__(self, scan: BagScan, sources: list[Source], instruction_topic: str) -> None:
+    def __init__(self, scan: BagScan, sources: list[Source], instruction_topic: str, info_topics: set[str]) -> None:
         self._scan = scan
+        self._infos = {topic for topic in info_topics if scan.topics.get(topic) == _CAMERA_INFO_TYPE}
         self._stamped = {source.topic for source in sources if source.has_header}
         self._by_header = {source.topic for source in sources if source.by_header}
         self._lanes: dict[tuple[str, tuple[str, ...]], int] = {}
@@ -207,9 +217,9 @@ class _Reader:
             source.topic: [] for source in sources if scan.topics.get(source.topic) == source.type
         }
         self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._sizes = scan.image_sizes
         self._first_ns: int | None = None
-        self.wanted = {*self._rows, *([self._instruction] if self._instruction else [])}
+        self.wanted = {*self._rows, *self._infos, *([self._instruction] if self._instruction else [])}
 
     def take(self, message: BagMessage) -> None:
         """Note one message."""
@@ -218,6 +228,8 @@ class _Reader:
         if message.topic == self._instruction:
             text = str(self._scan.deserialize(message.raw, message.type).data)
             self._scan.instructions.append((message.ordinal, message.receive_ns, text))
+        if message.topic in self._infos and message.topic not in self._scan.camera_infos:
+            self._scan.camera_infos[message.topic] = self._scan.deserialize(message.raw, message.type)
         if message.topic in self._rows:
             stamp_ns = _stamp(message) if message.topic in self._stamped else 0
             self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns, self._lane(message)))
@@ -234,7 +246,10 @@ class _Reader:
                 names, _ = carried_joints(message.raw, "position")
         except DecodeError:
             names = ()
-        return self._lanes.setdefault((message.topic, names), len(self._lanes))
+        lane = self._lanes.setdefault((message.topic, names), len(self._scan.parts))
+        if lane == len(self._scan.parts):
+            self._scan.parts.append(first_name(names))
+        return lane
 
     def _watch_size(self, message: BagMessage) -> None:
         size = image_size(message.raw, message.type)

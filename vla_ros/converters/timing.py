@@ -3,6 +3,7 @@
 All of it follows from stamps, before any message is decoded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import RobotContract
 from vla_ros.converters.scan import BagScan, Source
 from vla_ros.data_types import NANOSECONDS
+from vla_ros.streams import LateSample
 
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -29,6 +31,7 @@ class StreamTimes:
         delays_ns: Arrival minus header stamp of all messages that have one.
         refused: Messages without a usable stamp, or with one that is not after its driver's one before.
         lanes: By which driver each sample is, int64 [M].
+        parts: Of each driver's lane, its first joint or child frame.
     """
 
     source: Source
@@ -38,6 +41,7 @@ class StreamTimes:
     delays_ns: Int
     refused: int
     lanes: Int
+    parts: Sequence[str] = ("",)
 
     @property
     def max_age_ns(self) -> int:
@@ -96,6 +100,36 @@ class StreamTimes:
             latest = np.maximum(latest, np.where(near, padded[np.minimum(after, len(self.arrivals_ns))], latest))
         return np.asarray(latest - ticks_ns, np.int64)
 
+    def late(self, fps: int, max_wait_ns: int, begin_ns: int, end_ns: int) -> list[LateSample]:
+        """Return the samples that a node which waits for `max_wait_ns` assembles ticks of an episode without.
+
+        Args:
+            fps: Ticks per second.
+            max_wait_ns: How long after a tick a node waits, ns.
+            begin_ns: First tick, ns.
+            end_ns: Last tick, ns.
+        """
+        seconds, rest = np.divmod(self.arrivals_ns - max_wait_ns, NANOSECONDS)
+        newest = seconds * fps + (rest * fps - 1) // NANOSECONDS  # the last tick whose time is up before it comes
+        seconds, rest = np.divmod(newest, fps)
+        missed_ns = np.minimum(seconds * NANOSECONDS + rest * NANOSECONDS // fps, end_ns)
+        is_late = self.stamps_ns <= missed_ns
+        if self.source.interpolates:
+            before_ns = self._before_in_lane()
+            near = self.stamps_ns - missed_ns <= self.max_age_ns
+            is_late |= (before_ns >= 0) & (before_ns < missed_ns) & near
+        found = np.flatnonzero(is_late & (missed_ns >= begin_ns))
+        topic = self.source.topic
+        return [LateSample(topic, self.parts[self.lanes[i]], int(self.stamps_ns[i]), int(missed_ns[i])) for i in found]
+
+    def _before_in_lane(self) -> Int:
+        """Return the stamp of the sample before each of the same driver, -1 without one."""
+        before_ns = np.full(len(self.stamps_ns), -1, np.int64)
+        for lane in np.unique(self.lanes):
+            numbers = np.flatnonzero(self.lanes == lane)
+            before_ns[numbers[1:]] = self.stamps_ns[numbers[:-1]]
+        return before_ns
+
 
 def stream_times(scan: BagScan, segment: ClockSegment, clock: ClockMode, contract: RobotContract) -> list[StreamTimes]:
     """Return the samples of every stream that has some in a segment."""
@@ -121,7 +155,9 @@ def _stream(scan: BagScan, segment: ClockSegment, source: Source, clock: ClockMo
     taken = taken[np.argsort(stamps[taken], kind="stable")]
     delays = np.zeros(0, np.int64) if header is None else (arrivals - header)[header != 0]
     refused = int(len(stamps) - len(taken))
-    return StreamTimes(source, taken + begin, stamps[taken], arrivals[taken], delays, refused, lanes[taken])
+    return StreamTimes(
+        source, taken + begin, stamps[taken], arrivals[taken], delays, refused, lanes[taken], tuple(scan.parts)
+    )
 
 
 def _rising(stamps: Int, usable: Bool) -> Bool:

@@ -36,6 +36,9 @@ INDEX_FEATURES: dict[str, str] = {
 }
 """Columns that every dataset has beside its features, with their dtypes."""
 
+CAMERA_INFO = "camera_info"
+"""Where ``info`` of a feature has the calibration of its camera, by the fields of sensor_msgs/CameraInfo."""
+
 _IMAGE_NAMES = ("height", "width", "channels")
 _DTYPES = ("bool", "float16", "float32", "float64", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)))
 
@@ -88,8 +91,9 @@ def feature_entry(spec: FeatureSpec, image_storage: ImageStorage, fps: int, code
     """Return a feature's entry in ``info.json``.
 
     Points and windows are stored as one flat list, which every reader of the format opens; their true
-    layout goes into ``info``.
+    layout goes into ``info``, and so does a camera's calibration.
     """
+    info: dict[str, Any] = {}
     if spec.kind == "image":
         height, width, channels = spec.shape
         entry: dict[str, Any] = {
@@ -98,7 +102,7 @@ def feature_entry(spec: FeatureSpec, image_storage: ImageStorage, fps: int, code
             "names": ["height", "width", "channels"],
         }
         if image_storage == "video":
-            entry["info"] = {
+            info = {
                 "video.height": height,
                 "video.width": width,
                 "video.codec": codec,
@@ -108,11 +112,14 @@ def feature_entry(spec: FeatureSpec, image_storage: ImageStorage, fps: int, code
                 "video.channels": channels,
                 "has_audio": False,
             }
-        return entry
-    if spec.kind in ("points", "window"):
-        layout = {"kind": spec.kind, "layout": list(spec.shape), "fields": list(spec.names)}
-        return {"dtype": spec.dtype, "shape": [flat_size(spec)], "names": None, "info": layout}
-    return {"dtype": spec.dtype, "shape": list(spec.shape), "names": list(spec.names)}
+    elif spec.kind in ("points", "window"):
+        info = {"kind": spec.kind, "layout": list(spec.shape), "fields": list(spec.names)}
+        entry = {"dtype": spec.dtype, "shape": [flat_size(spec)], "names": None}
+    else:
+        entry = {"dtype": spec.dtype, "shape": list(spec.shape), "names": list(spec.names)}
+    if spec.camera_info is not None:
+        info[CAMERA_INFO] = dict(spec.camera_info)
+    return {**entry, "info": info} if info else entry
 
 
 def index_entries() -> dict[str, dict[str, Any]]:
@@ -153,12 +160,13 @@ def feature_of(key: str, entry: Mapping[str, Any], source: Path) -> FeatureSpec:
         DatasetError: An image has no three axes.
     """
     dtype, shape, names = str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), entry.get("names")
-    if dtype in ("image", "video"):
-        return FeatureSpec(key, "image", _image_shape(key, shape, names, source), "uint8", _IMAGE_NAMES)
     info = entry.get("info") or {}
+    camera = info.get(CAMERA_INFO) if isinstance(info.get(CAMERA_INFO), Mapping) else None
+    if dtype in ("image", "video"):
+        return FeatureSpec(key, "image", _image_shape(key, shape, names, source), "uint8", _IMAGE_NAMES, camera)
     if info.get("kind") in ("points", "window") and "layout" in info:
         layout = tuple(int(n) for n in info["layout"])
-        return FeatureSpec(key, info["kind"], layout, dtype, tuple(info.get("fields", ())))
+        return FeatureSpec(key, info["kind"], layout, dtype, tuple(info.get("fields", ())), camera)
     kind: Literal["action", "vector"] = "action" if key == "action" else "vector"
     return FeatureSpec(key, kind, shape, dtype, _flat_names(names, shape))
 

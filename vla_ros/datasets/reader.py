@@ -1,7 +1,7 @@
 """Opens a LeRobotDataset v3.0 and gives its episodes as arrays. Reads only; strict about what it finds."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class EpisodeDataset:
 
     @property
     def _video_keys(self) -> list[str]:
-        return [key for key in self.features if self.info["features"][key]["dtype"] == "video"]
+        return [key for key in self.features if self.is_video(key)]
 
     def _read_episode_rows(self) -> list[dict[str, Any]]:
         files = sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet"))
@@ -220,20 +220,54 @@ class EpisodeDataset:
         """
         row = self._row(index)
         specs = [self.feature(key) for key in (self.features if keys is None else keys)]
-        in_table = [spec for spec in specs if self.info["features"][spec.key]["dtype"] != "video"]
+        in_table = [spec for spec in specs if not self.is_video(spec.key)]
+        path, table = self._rows_of(index, [spec.key for spec in in_table])
+        values = {spec.key: values_of(table[spec.key], spec, path) for spec in in_table}
+        for spec in specs:
+            if spec.key not in values:
+                values[spec.key] = self._video(row, spec)
+        return Episode(index, {spec.key: values[spec.key] for spec in specs}, self.task(index))
+
+    def is_video(self, key: str) -> bool:
+        """Whether a feature's frames lie in video files, not in the tables."""
+        return bool(self.info["features"][key]["dtype"] == "video")
+
+    def chunks(self, index: int, key: str, frames: Sequence[int], size: int) -> Iterator[NDArray[Any]]:
+        """Read chosen frames of a feature that lies in the tables, some at a time.
+
+        Args:
+            index: The episode.
+            key: The feature.
+            frames: Frame numbers within the episode.
+            size: Most frames to hold at once.
+
+        Yields:
+            [at most `size`, ...], together all of `frames`, in their order.
+
+        Raises:
+            DatasetError: As `episode`.
+        """
+        spec = self.feature(key)
+        path, table = self._rows_of(index, [key])
+        for first in range(0, len(frames), size):
+            yield values_of(table[key].take(list(frames[first : first + size])), spec, path)
+
+    def video_of(self, index: int, key: str) -> tuple[Path, float]:
+        """Return the file that an episode's frames of a video feature lie in, and when the first is shown, in s."""
+        row = self._row(index)
+        return self._video_file(row, key), float(row[f"videos/{key}/from_timestamp"])
+
+    def _rows_of(self, index: int, names: Sequence[str]) -> tuple[Path, Any]:
+        """Return the data file of an episode, and these columns of its rows."""
+        row = self._row(index)
         path = self._file(FileAddress(row["data/chunk_index"], row["data/file_index"]), self.info["data_path"])
-        names = [spec.key for spec in in_table]
         table = read_table(path, [*names, "index"], filters=[("episode_index", "==", index)])
         positions = table["index"].to_numpy()
         if not np.array_equal(positions, np.arange(row["dataset_from_index"], row["dataset_to_index"])):
             raise DatasetError(
                 f"{path}: holds {len(positions)} rows of episode {index} in place of the {row['length']} in order."
             )
-        values = {spec.key: values_of(table[spec.key], spec, path) for spec in in_table}
-        for spec in specs:
-            if spec.key not in values:
-                values[spec.key] = self._video(row, spec)
-        return Episode(index, {spec.key: values[spec.key] for spec in specs}, self.task(index))
+        return path, table
 
     def _video(self, row: dict[str, Any], spec: FeatureSpec) -> NDArray[np.uint8]:
         start_s = row[f"videos/{spec.key}/from_timestamp"]

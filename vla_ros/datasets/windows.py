@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import DatasetError
+from vla_ros.datasets.frame_store import CACHE_BYTES, FrameStore
 from vla_ros.datasets.reader import EpisodeDataset
 
 
@@ -45,7 +46,7 @@ def split_episodes(n: int, fraction: float, seed: int) -> tuple[tuple[int, ...],
 
 
 class WindowSampler:
-    """Windows of chosen episodes, read and decoded once into memory.
+    """Windows of chosen episodes, read and decoded when they are asked for; may be used by threads.
 
     Args:
         dataset: The dataset.
@@ -56,14 +57,15 @@ class WindowSampler:
         past_action: Whether windows also hold the actions of their older frames.
         goal_camera: Camera whose last frame of the episode is its ``goal.image``; None gives none.
         shapes: Feature key → shape at one tick, where it is to differ from the dataset's (a matrix as a vector).
-        cache_folder: Keep frames in files here (memory-mapped, removed by whoever made the folder) in place of RAM.
+        cache_folder: Where decoded frames are kept; None takes the system's folder for temporary files.
+        cache_bytes: How much of that disk may be used; 0 decodes every frame whenever it is asked for.
 
     Attributes:
-        frames: Feature key → [N, ...] over all frames of all chosen episodes, one after the other.
+        episode_of_frame: int64 [N], for every frame the place of its episode in `episodes`.
         tasks: Instruction of each chosen episode.
 
     Raises:
-        DatasetError: An episode or key that the dataset lacks, no episode, or unreadable files.
+        DatasetError: An episode or key that the dataset lacks, no episode, or files are missing or malformed.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class WindowSampler:
         past_action: bool = False,
         goal_camera: str | None = None,
         cache_folder: Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         if n_obs_steps < 1 or action_horizon < 1:
@@ -85,36 +88,39 @@ class WindowSampler:
             raise DatasetError(f"{dataset.root}: no episodes chosen.")
         self.keys = tuple(dict.fromkeys(key for key in keys if key != "action"))
         self.n_obs_steps, self.action_horizon, self._past_action = n_obs_steps, action_horizon, past_action
-        lengths = np.array([dataset.lengths[dataset.episode(index, ()).index] for index in episodes], np.int64)
+        self._goal_camera = goal_camera
+        self._store = FrameStore(
+            dataset,
+            episodes,
+            (*self.keys, "action", *([] if goal_camera is None else [goal_camera])),
+            shapes=shapes,
+            cache_folder=cache_folder,
+            cache_bytes=cache_bytes,
+        )
+        lengths = np.array([dataset.lengths[index] for index in episodes], np.int64)
         ends = np.cumsum(lengths)
         self.episode_of_frame: NDArray[np.int64] = np.repeat(np.arange(len(lengths)), lengths)
-        self._start, self._end = (ends - lengths)[self.episode_of_frame], ends[self.episode_of_frame]
+        self._first, self._end = ends - lengths, ends
         self.tasks = [dataset.task(index) for index in episodes]
-        self._task_of_frame = self._tasks_of_frames(dataset, episodes)
-        shapes = shapes or {}
-        self.frames = {
-            key: _allocate((int(ends[-1]), *shapes.get(key, spec.shape)), spec.dtype, key, cache_folder)
-            for key, spec in ((key, dataset.feature(key)) for key in (*self.keys, "action"))
+        self._several = {
+            place: dataset.tasks_of_frames(index)
+            for place, index in enumerate(episodes)
+            if dataset.has_several_tasks(index)
         }
-        goals = []
-        for index, first, last in zip(episodes, ends - lengths, ends, strict=True):
-            wanted = {*self.frames} if goal_camera is None else {*self.frames, goal_camera}
-            values = dataset.episode(index, wanted).values
-            for key, frames in self.frames.items():
-                frames[first:last] = values[key].reshape(frames[first:last].shape)
-            if goal_camera is not None:
-                goals.append(values[goal_camera][-1])
-        self._goals = np.stack(goals) if goals else None
 
-    def _tasks_of_frames(self, dataset: EpisodeDataset, episodes: Sequence[int]) -> list[str]:
-        """Return every frame's instruction where one changes within an episode, else nothing."""
-        if not any(dataset.has_several_tasks(index) for index in episodes):
-            return []
-        return [task for index in episodes for task in dataset.tasks_of_frames(index)]
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """All instructions that windows can have, each once."""
+        within = (task for tasks in self._several.values() for task in tasks)
+        return tuple(dict.fromkeys((*self.tasks, *within)))
 
     def __len__(self) -> int:
         """Return the number of windows, one for every frame."""
-        return len(self._start)
+        return len(self.episode_of_frame)
+
+    def order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the windows of one epoch: every one, once, in a random order."""
+        return rng.permutation(len(self))
 
     def item(self, i: int) -> dict[str, Any]:
         """Return the window of frame `i`: as `batch`, without the leading axis; ``task`` is a string."""
@@ -122,36 +128,40 @@ class WindowSampler:
         return {key: value[0] for key, value in batch.items()}
 
     def batch(self, indices: NDArray[np.integer[Any]]) -> dict[str, Any]:
-        """Return the windows of frames `indices` [B], gathered without a loop over samples.
+        """Return the windows of frames `indices` [B]; a frame that several of them share is decoded once.
 
         Returns:
             Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
             ``is_pad`` bool [B, T]; ``task`` list of B instructions; where asked for,
             ``past_action`` float32 [B, T-1, A] and ``goal.image`` uint8 [B, T, h, w, 3], T times the same. Not
             normalised.
+
+        Raises:
+            DatasetError: A file is damaged, or does not hold what the dataset says.
         """
-        start, end = self._start[indices, None], self._end[indices, None]
+        episodes = self.episode_of_frame[indices]
+        start, end = self._first[episodes, None], self._end[episodes, None]
         past = indices[:, None] + np.arange(1 - self.n_obs_steps, 1)
         ahead = indices[:, None] + np.arange(self.action_horizon)
-        result: dict[str, Any] = {key: self.frames[key][np.maximum(past, start)] for key in self.keys}
-        result["action"] = self.frames["action"][np.minimum(ahead, end - 1)].astype(np.float32, copy=False)
+        known = np.maximum(past, start)
+        result: dict[str, Any] = {key: self._store.read(key, known) for key in self.keys}
+        result["action"] = self._action(np.minimum(ahead, end - 1))
         result["action_is_pad"] = ahead >= end
         if self._past_action:
-            result["past_action"] = self.frames["action"][np.maximum(past[:, :-1], start)].astype(
-                np.float32, copy=False
-            )
-        if self._goals is not None:
-            result[GOAL_IMAGE] = self._goals[np.repeat(self.episode_of_frame[indices, None], self.n_obs_steps, axis=1)]
+            result["past_action"] = self._action(known[:, :-1])
+        if self._goal_camera is not None:
+            result[GOAL_IMAGE] = self._store.read(self._goal_camera, np.repeat(end - 1, self.n_obs_steps, axis=1))
         result["is_pad"] = past < start
-        if self._task_of_frame:
-            result["task"] = [self._task_of_frame[index] for index in indices]
-        else:
-            result["task"] = [self.tasks[episode] for episode in self.episode_of_frame[indices]]
+        result["task"] = [self._task(int(e), int(i)) for e, i in zip(episodes, indices, strict=True)]
         return result
 
+    def close(self) -> None:
+        """Close files and free the cache."""
+        self._store.close()
 
-def _allocate(shape: tuple[int, ...], dtype: str, key: str, folder: Path | None) -> NDArray[Any]:
-    if folder is None:
-        return np.empty(shape, dtype)
-    folder.mkdir(parents=True, exist_ok=True)
-    return np.memmap(folder / f"{key}.bin", dtype, "w+", shape=shape)
+    def _action(self, frames: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        return self._store.read("action", frames).astype(np.float32, copy=False)
+
+    def _task(self, episode: int, frame: int) -> str:
+        tasks = self._several.get(episode)
+        return self.tasks[episode] if tasks is None else tasks[frame - int(self._first[episode])]

@@ -17,7 +17,9 @@ from typing import Any
 from vla_ros.bags import BagMessage, bag_deserializer, bag_topics, read_messages
 from vla_ros.checkpoint import Checkpoint, load_checkpoint
 from vla_ros.contract import RobotContract, contract_differences, load_contract
+from vla_ros.converters.late_list import read_late_list
 from vla_ros.data_types import NANOSECONDS, ConfigError, DatasetError, nearest_name
+from vla_ros.evaluation.listed_bag import ListedBag
 from vla_ros.evaluation.replay_report import ReplayTrace, format_report, plot_replay, summarise
 from vla_ros.evaluation.replay_run import EpisodeReplay
 from vla_ros.runtime import RuntimeOptions
@@ -57,6 +59,7 @@ def replay_bag(
     chunk_mode: str = "latest",
     seed: int = 0,
     device: str = "cpu",
+    late_samples: Path | None = None,
 ) -> ReplayResult:
     """Run a recorded episode through a checkpoint and compare its commands with the recorded action.
 
@@ -69,6 +72,9 @@ def replay_bag(
         chunk_mode: As `ChunkExecutor`.
         seed: Of the sampling noise of policies that draw it.
         device: torch device.
+        late_samples: List of samples that a node assembled ticks without, as `read_late_list`. Every tick then has the
+            samples by their stamps but for those, as in a dataset converted with that list. Without it the replay waits
+            for samples as a node does that receives them when the recorder did.
 
     Raises:
         DatasetError: The bag is missing, damaged, lacks a topic, or never has all inputs at once.
@@ -82,8 +88,9 @@ def replay_bag(
     bag, output = Path(bag), Path(output)
     loaded = load_checkpoint(checkpoint, device)
     robot = _robot_contract(bag, contract, loaded)
+    feed = None if late_samples is None else ListedBag(bag, robot, read_late_list(Path(late_samples)))
     run = EpisodeReplay(
-        robot,
+        robot if feed is None else feed.contract,
         loaded,
         bag_deserializer(bag),
         latency_ns=round(latency_s * NANOSECONDS),
@@ -91,7 +98,8 @@ def replay_bag(
         seed=seed,
     )
     _show_goal(bag, robot, run)
-    trace = run.over(_messages(bag, robot, run.topics()))
+    messages = _messages(bag, robot, run.topics())
+    trace = run.over(messages) if feed is None else run.over_ticks(feed.items(messages), feed.max_wait_ns)
     summary = {
         "bag": bag.resolve().name,
         "checkpoint": loaded.path.resolve().name,
@@ -102,6 +110,7 @@ def replay_bag(
         "latency_s": latency_s,
         "chunk_mode": chunk_mode,
         "seed": seed,
+        "late_samples": None if late_samples is None else Path(late_samples).name,
         "refused_goals": trace.refused,
         **summarise(trace, robot),
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from vla_ros.bags import BagMessage
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import INSTRUCTION, RobotContract
+from vla_ros.converters.feed import Sample
 from vla_ros.data_types import DatasetError, UserError, first_tick_at_or_after, tick_ns
 from vla_ros.evaluation.replay_report import ReplayTrace
 from vla_ros.runtime import Decision, ManualClock, PolicyRuntime, RuntimeOptions, TickResult, TorchPredictor
@@ -74,10 +75,35 @@ class EpisodeReplay:
             UserError: An instruction of the bag cannot be made ready on this machine.
         """
         for message in messages:
-            self._clock.set(message.receive_ns)
+            self._clock.set(message.receive_ns - 1)
             self._advance()  # ticks that were waited for until before this message
+            self._clock.set(message.receive_ns)
             self._take(message)
             self._advance()
+        return self._finished()
+
+    def over_ticks(self, items: Iterator[Sample | BagMessage | int], max_wait_ns: int) -> ReplayTrace:
+        """Play samples with the ticks between them, as `converters.samples_and_ticks` has them; errors as `over`.
+
+        What belongs to a tick is then decided by whoever made the list, and by no clock.
+
+        Args:
+            items: Samples, latched messages, and the stamps of ticks in ns.
+            max_wait_ns: How long after a tick the runtime waits for its samples.
+        """
+        for item in items:
+            if isinstance(item, int):
+                self._clock.set(item)
+                if not self._step():
+                    self._clock.set(item + max_wait_ns)
+                    self._step()
+            elif isinstance(item, Sample):
+                self._take_sample(item)
+            else:
+                self._take(item)
+        return self._finished()
+
+    def _finished(self) -> ReplayTrace:
         if not self._trace.stamps_ns:
             reasons = "; ".join(str(item) for item in self._trace.last_missing) or "the bag is shorter than a tick"
             raise DatasetError(f"No tick of the bag has all inputs of the policy: {reasons}.")
@@ -96,6 +122,16 @@ class EpisodeReplay:
                 self._action.push(message.raw, message.receive_ns, index)
                 self._answer()
 
+    def _take_sample(self, sample: Sample) -> None:
+        if sample.stream < 0:
+            self._action.push(sample.raw, sample.arrival_ns, -1 - sample.stream)
+            self._answer()
+            return
+        wanted = self._contract.inputs[sample.stream]
+        for index, spec in enumerate(self.runtime.specs):
+            if (spec.key, spec.topic, spec.is_static) == (wanted.key, wanted.topic, False):
+                self.runtime.push(index, sample.raw, sample.arrival_ns)
+
     def _push(self, index: int, message: BagMessage) -> None:
         try:
             self.runtime.push(index, message.raw, message.receive_ns)
@@ -107,21 +143,29 @@ class EpisodeReplay:
     def _advance(self) -> None:
         """Go through the ticks that are complete at this moment of the bag's clock."""
         self._control_until(self._clock.now_ns() + 1)
-        while (observed := self.runtime.observe(every_tick=True)) is not None:
-            stamp_ns = observed.stamp_ns
-            if not self._trace.stamps_ns:
-                if observed.frame is None:  # the recorder was running before the robot
-                    self._trace.last_missing = observed.missing
-                    continue
-                self._control = first_tick_at_or_after(stamp_ns, self._contract.control_rate_hz)
-            self._next_tick = first_tick_at_or_after(stamp_ns + 1, self._contract.fps)
-            self._trace.add_tick(stamp_ns)
-            self._unanswered.append(stamp_ns)
-            if observed.frame is None:
-                self._trace.add_missing(observed.missing)
-            else:
-                self._decide(observed)
-            self._control_until(max(stamp_ns, self._clock.now_ns()) + 1)
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Go through the next tick if it is complete; return whether it was."""
+        observed = self.runtime.observe(every_tick=True)
+        if observed is None:
+            return False
+        stamp_ns = observed.stamp_ns
+        if not self._trace.stamps_ns:
+            if observed.frame is None:  # the recorder was running before the robot
+                self._trace.last_missing = observed.missing
+                return True
+            self._control = first_tick_at_or_after(stamp_ns, self._contract.control_rate_hz)
+        self._next_tick = first_tick_at_or_after(stamp_ns + 1, self._contract.fps)
+        self._trace.add_tick(stamp_ns)
+        self._unanswered.append(stamp_ns)
+        if observed.frame is None:
+            self._trace.add_missing(observed.missing)
+        else:
+            self._decide(observed)
+        self._control_until(max(stamp_ns, self._clock.now_ns()) + 1)
+        return True
 
     def _decide(self, observed: TickResult) -> None:
         if observed.stamp_ns < self._busy_until_ns:

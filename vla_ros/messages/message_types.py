@@ -1,7 +1,8 @@
-"""ROS message definitions without ROS: bytes to message and back by rosbags' typestore, with vla_ros_msgs registered.
+"""ROS message definitions without ROS: bytes to message and back by rosbags' typestore, with more packages registered.
 
-The definitions of vla_ros_msgs are read from its ``.msg`` files, found where it is installed (ament prefixes, the
-Python environment) or in the source tree. A bag carries its own definitions, so reading one needs none of these.
+The definitions of vla_ros_msgs, and of packages that rosbags does not know, are read from their ``.msg`` files, found
+where they are installed (ament prefixes, the Python environment) or in the source tree. A bag carries its own
+definitions, so reading one needs none of these.
 """
 
 import os
@@ -16,6 +17,7 @@ from rosbags.serde.utils import SIZEMAP
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from vla_ros.contract.types import message_types
 from vla_ros.data_types import DatasetError, DecodeError, nearest_name
 from vla_ros.messages import cdr
 from vla_ros.messages.message_definitions import check_layout, parse_definition
@@ -23,26 +25,63 @@ from vla_ros.messages.message_definitions import check_layout, parse_definition
 INTERFACES = "vla_ros_msgs"
 
 
-@lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """Return the store with the message types of this ROS distribution (Kilted without one) and of vla_ros_msgs."""
+    """Return the store with the message types of this ROS distribution (Kilted without one) and of every known row.
+
+    The types of packages that rosbags does not know, ours and those of rows that other packages add, are read from
+    their ``.msg`` files, where they are installed.
+    """
+    return _typestore(frozenset(name.partition("/")[0] for name in message_types()))
+
+
+@lru_cache(maxsize=8)
+def _typestore(packages: frozenset[str]) -> Typestore:
     name = f"ros2_{os.environ.get('ROS_DISTRO', 'kilted')}"
     known = {store.value: store for store in Stores}
     store = get_typestore(known.get(name, Stores.ROS2_KILTED))
-    folder = interface_folder()
-    if folder is not None:
-        types: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.msg")):
-            types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{INTERFACES}/msg/{path.stem}"))
-        store.register(types)
+    held = {name.partition("/")[0] for name in store.fielddefs}
+    types: dict[str, Any] = {}
+    open_packages = {*packages, INTERFACES} - held
+    while open_packages:
+        package = open_packages.pop()
+        held.add(package)
+        own = _types_of(package)
+        types |= own
+        names = (part for _, fields in own.values() for _, field in fields for part in _names(field))
+        open_packages |= {part.partition("/")[0] for part in names} - held
+    store.register({name: definition for name, definition in types.items() if _is_whole(name, types, store)})
     return store
 
 
-def interface_folder() -> Path | None:
-    """Return the folder of vla_ros_msgs' ``.msg`` files, or None where there is none."""
+def _types_of(package: str) -> dict[str, Any]:
+    """Return the definitions of a package's messages; none where it is not installed."""
+    folder = interface_folder(package)
+    types: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.msg")) if folder is not None else ():
+        types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
+    return types
+
+
+def _is_whole(name: str, types: Mapping[str, Any], store: Typestore) -> bool:
+    """Whether all that a type refers to is known: one that refers to a package that is not there cannot be read."""
+    open_names, seen = [name], set()
+    while open_names:
+        current = open_names.pop()
+        if current in seen or current in store.fielddefs:
+            continue
+        seen.add(current)
+        if current not in types:
+            return False
+        open_names += [part for _, field in types[current][1] for part in _names(field)]
+    return True
+
+
+def interface_folder(package: str = INTERFACES) -> Path | None:
+    """Return the folder of a package's ``.msg`` files, or None where there is none."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    candidates = [Path(prefix) / "share" / INTERFACES / "msg" for prefix in prefixes if prefix]
-    candidates.append(Path(__file__).resolve().parents[2] / INTERFACES / "msg")
+    candidates = [Path(prefix) / "share" / package / "msg" for prefix in prefixes if prefix]
+    source = Path(__file__).resolve().parents[2]
+    candidates += [source / package / "msg", source / "interfaces" / package / "msg"]
     return next((folder for folder in candidates if any(folder.glob("*.msg"))), None)
 
 
@@ -81,6 +120,19 @@ def store_for(name: str, definition: MessageDefinition) -> Typestore:
         DecodeError: There is no definition, and this distribution does not know the type.
     """
     return _store_for(name, definition.format, definition.data)
+
+
+def have_same_fields(name: str, one: MessageDefinition, other: MessageDefinition) -> bool:
+    """Whether two definitions of a type put the same fields into its bytes; comments and constants do not count.
+
+    Raises:
+        DatasetError: As `store_for`.
+    """
+    layouts = []
+    for definition in (one, other):
+        types = _needed(name, definition)
+        layouts.append({part: fields for part, (_, fields) in types.items()})
+    return layouts[0] == layouts[1]
 
 
 @lru_cache(maxsize=64)  # the bags of one recording carry the same definitions

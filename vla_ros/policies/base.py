@@ -174,6 +174,11 @@ class PolicyConfig(Checked):
         """Whether predictions lie in [−1, 1]; the actions must then be normalised to that range."""
         return False
 
+    @property
+    def motion_names(self) -> tuple[str, ...]:
+        """Action numbers of whose vector the loss takes a length or a direction; they must then keep their zero."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for YAML or JSON."""
         return asdict(self)
@@ -377,8 +382,8 @@ class Policy(nn.Module):
 
     def _check_actions(self, batch: Batch) -> None:
         """Refuse a training batch whose actions or padding are missing or of other shapes."""
-        wanted = {"action": ("B", self.config.action_horizon, self.config.action_dim)}
-        wanted["action_is_pad"] = wanted["action"][:2]
+        horizon, size = self.config.action_horizon, self.config.action_dim
+        wanted: dict[str, tuple[str | int, ...]] = {"action": ("B", horizon, size), "action_is_pad": ("B", horizon)}
         problems = []
         for key, shape in wanted.items():
             if key not in batch:
@@ -390,9 +395,9 @@ class Policy(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of each direct part, and ``total``."""
-        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        parts = {name: part for name, part in self.named_children() if not getattr(part, "adds_nothing", False)}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         own = sum(p.numel() for p in self.parameters(recurse=False))
-        counts = {name: count for name, count in counts.items() if count}
         return {**counts, **({"own": own} if own else {}), "total": sum(p.numel() for p in self.parameters())}
 
 

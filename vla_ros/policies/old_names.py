@@ -74,5 +74,7 @@ def current_weights(policy: str, names: Iterable[str], source: str = "") -> dict
             renamed[name] = re.sub(f"^{pattern}", replacement, renamed[name])
     changed = sum(old != new for old, new in renamed.items())
     if changed:
-        _LOG.warning("%s: %d weights have names of an earlier version, and are taken for what they are now", source, changed)
+        _LOG.warning(
+            "%s: %d weights have names of an earlier version, and are taken for what they are now", source, changed
+        )
     return renamed

@@ -6,7 +6,7 @@ The processors of a checkpoint are the ones it was trained with: their state is 
 """
 
 from vla_ros.processors.affine import Affine, affine_from_statistics
-from vla_ros.processors.options import ProcessorOptions
+from vla_ros.processors.options import Mode, ProcessorOptions
 from vla_ros.processors.processors import Processors, Statistics
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_models import TextModel
@@ -15,6 +15,7 @@ from vla_ros.processors.text_spec import CHARACTERS, TextSpec, form_of
 __all__ = [
     "CHARACTERS",
     "Affine",
+    "Mode",
     "ProcessorOptions",
     "Processors",
     "Statistics",

@@ -17,7 +17,7 @@ from torch.nn import functional
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
 from vla_ros.processors.affine import DEGENERATE, Affine, affine_from_statistics
-from vla_ros.processors.options import ProcessorOptions
+from vla_ros.processors.options import DEFAULT_ACTION, ProcessorOptions
 from vla_ros.processors.saved import STATISTICS_KEPT, SavedNumbers, check_feature, mapped_names
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_spec import TextSpec
@@ -57,6 +57,7 @@ class Processors:
             ConfigError: A mode is unknown, or a statistic that it needs is absent or not finite.
         """
         options.check_keys({*inputs, action.key})
+        options = replace(options, action=options.action or DEFAULT_ACTION)
         self.inputs, self.action, self.options = dict(inputs), action, options
         self.statistics = {key: _kept(statistics.get(key, {})) for key in (*self.inputs, action.key)}
         self.constant: dict[str, tuple[str, ...]] = {}
@@ -64,7 +65,10 @@ class Processors:
         self._maps: dict[str, Affine] = {}
         for key, spec in (*self.inputs.items(), (action.key, action)):
             names, mode = mapped_names(spec), _mode(options, spec)
-            self._maps[key], constant = affine_from_statistics(mode, (len(names),), statistics.get(key, {}), key)
+            together = options.indices_together(spec) if spec is action else ()
+            self._maps[key], constant = affine_from_statistics(
+                mode, (len(names),), statistics.get(key, {}), key, together
+            )
             if constant.any():
                 self.constant[key] = tuple(name for name, flat in zip(names, constant, strict=True) if flat)
 
@@ -80,11 +84,7 @@ class Processors:
     @property
     def policy_inputs(self) -> dict[str, FeatureSpec]:
         """The inputs as the policy gets them: images at their resized size."""
-        size = self.options.image_size
-        return {
-            key: replace(spec, shape=(*size, spec.shape[2])) if size is not None and spec.kind == "image" else spec
-            for key, spec in self.inputs.items()
-        }
+        return self.options.resized(self.inputs)
 
     def observation(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Normalise a batch of observations.
@@ -145,7 +145,7 @@ class Processors:
         if not still_A.any():
             return actions_BHA
         is_still_BHA = still_A.to(actions_BHA.device) & actions_BHA.isfinite()  # NaN says that the policy is broken
-        return torch.where(is_still_BHA, affine.offset, actions_BHA)
+        return torch.where(is_still_BHA, self._still_values.to(actions_BHA.device), actions_BHA)
 
     @property
     def device(self) -> torch.device:
@@ -230,6 +230,17 @@ class Processors:
             low_A, high_A = kept["min"].flatten(), kept["max"].flatten()
             still_A &= high_A - low_A <= DEGENERATE * torch.maximum(low_A.abs(), torch.ones(()))
         return still_A
+
+    @cached_property
+    def _still_values(self) -> Tensor:
+        """What numbers of the action that never varied are, float32 [A]; of others nothing is asked."""
+        values_A = self._maps[self.action.key].offset.cpu()
+        together = list(self.options.indices_together(self.action))
+        if together:  # those are never centred
+            kept = self.statistics[self.action.key]
+            values_A = values_A.clone()
+            values_A[together] = kept["min"].flatten()[together].float()
+        return values_A
 
     def _tensor(self, key: str, value: Any, spec: FeatureSpec) -> Tensor:
         tensor = torch.as_tensor(value)

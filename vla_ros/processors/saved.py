@@ -82,6 +82,8 @@ class SavedNumbers:
                 self._refuse(prefix + high, flat[high], flat[high] < flat[low], names, f"which is below its '{low}'")
         if used:
             spread = flat["std"] if mode == "mean_std" else flat[used[1]] - flat[used[0]]
+            if mode == "quantile" and {"min", "max"} <= flat.keys():  # stands in where the quantiles coincide
+                spread = spread.maximum(flat["max"] - flat["min"])
             wrong = (spread <= 0.0) & torch.tensor([name not in constant for name in names])
             self._refuse(
                 prefix + used[-1], flat[used[-1]], wrong, names, "so it never varied, but is scaled as if it did"

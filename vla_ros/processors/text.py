@@ -4,19 +4,20 @@ What was computed in training is saved with the checkpoint: a robot that is told
 no language model, and gets bit for bit what training saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vla_ros.data_types import ObservationError
+from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.processors.saved import SavedNumbers
-from vla_ros.processors.text_models import TextModel, build_text_model
+from vla_ros.processors.text_models import Characters, TextModel, build_text_model
 from vla_ros.processors.text_spec import TextSpec
 from vla_ros.schema import Section, read_dataclass, to_plain
 
 PREFIX = "text/"
+_SHOWN = 120  # characters
 SAVED = 1000
 """Instructions saved with a checkpoint, the first ones met; others are computed again where they are needed."""
 
@@ -46,7 +47,8 @@ class TextProcessor:
 
         Raises:
             ObservationError: Something is no string.
-            ConfigError: A package or a model is missing, or its sizes are not the spec's.
+            ConfigError: A package or a model is missing, its sizes are not the spec's, or an instruction is longer
+                than the policy's text.
         """
         for instruction in instructions:
             if not isinstance(instruction, str):
@@ -70,14 +72,30 @@ class TextProcessor:
             return
         # ordinary tensors, also when the first to ask is in inference mode: the next may be training
         with torch.inference_mode(False), torch.no_grad():
-            if self._model is None:
-                self._model = build_text_model(self.spec, may_download=self._may_download)
-            rows = [self._model.embed(instruction) for instruction in instructions]
+            model = self._loaded()
+            for instruction in instructions:
+                _check_length(model, instruction)
+            rows = [model.embed(instruction) for instruction in instructions]
             for key in rows[0]:
                 new = torch.stack([row[key] for row in rows])
                 self._tables[key] = torch.cat([self._tables[key], new]) if key in self._tables else new
         self._rows.update({text: len(self._rows) + number for number, text in enumerate(instructions)})
         self.computed += len(instructions)
+
+    def check_lengths(self, instructions: Iterable[str]) -> None:
+        """Refuse instructions of which the policy would not read the end; others could then be the same to it.
+
+        Raises:
+            ConfigError: Names the first one, its length and the policy's.
+        """
+        for instruction in instructions:
+            if instruction not in self._rows:
+                _check_length(self._loaded(), instruction)
+
+    def _loaded(self) -> TextModel:
+        if self._model is None:
+            self._model = build_text_model(self.spec, may_download=self._may_download)
+        return self._model
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec and the saved instructions, as plain data for YAML."""
@@ -104,3 +122,16 @@ class TextProcessor:
             self._tables = saved.text(self.spec, len(instructions))
         self._rows = {text: row for row, text in enumerate(instructions)}
         return self
+
+
+def _check_length(model: TextModel, instruction: str) -> None:
+    if model.longest is None:
+        return
+    length = model.measure(instruction)
+    if length > model.longest:
+        unit = "characters" if isinstance(model, Characters) else "tokens"
+        shown = instruction if len(instruction) <= _SHOWN else f"{instruction[:_SHOWN]}…"
+        raise ConfigError(
+            f"text: the instruction {shown!r} has {length} {unit}, of which this policy reads {model.longest}: its end "
+            f"would make no difference. Shorten it, or train a policy with text.length of {length} or more."
+        )

@@ -41,9 +41,16 @@ class TextModel(ABC):
 
     form: ClassVar[TextForm]
 
+    longest: int | None = None
+    """The most tokens or characters that are read of an instruction; None: all that there are."""
+
     @abstractmethod
     def embed(self, instruction: str) -> dict[str, Tensor]:
         """Return batch key → tensor, without the axis B."""
+
+    def measure(self, instruction: str) -> int:
+        """Return the tokens or characters of a whole instruction; asked only where `longest` is a number."""
+        return len(instruction)
 
 
 class Characters(TextModel):
@@ -52,7 +59,7 @@ class Characters(TextModel):
     form = "tokens"
 
     def __init__(self, spec: TextSpec) -> None:
-        self._length = spec.length
+        self._length = self.longest = spec.length
         self._numbers = {character: number for number, character in enumerate(spec.characters, start=1)}
 
     def embed(self, instruction: str) -> dict[str, Tensor]:
@@ -69,6 +76,7 @@ class Tokenizer(TextModel):
 
     def __init__(self, spec: TextSpec) -> None:
         self._spec = spec
+        self.longest = spec.length
         self._tokenizer = load_transformers_part("AutoTokenizer", spec.source or "")
         if len(self._tokenizer) > spec.vocabulary_size:
             raise ConfigError(
@@ -85,6 +93,11 @@ class Tokenizer(TextModel):
         tokens_L = torch.tensor(numbers + [padding] * (length - len(numbers)), dtype=torch.int64)
         return {TOKENS: tokens_L, MASK: torch.arange(length) < len(numbers)}
 
+    def measure(self, instruction: str) -> int:
+        """Return the instruction's tokens, special ones included."""
+        with naming(self._spec.source or "", f"makes no tokens of {instruction!r}"):
+            return len(tokenized(self._tokenizer, instruction))
+
 
 class SentenceEmbedding(TextModel):
     """The mean over the valid tokens' vectors, at unit length: how all-MiniLM-L6-v2 says it is to be used."""
@@ -94,12 +107,16 @@ class SentenceEmbedding(TextModel):
 
     def __init__(self, spec: TextSpec) -> None:
         self._model = LanguageModel(spec.source or _minilm_folder(), spec.embedding_width)
-        self._length = min(self.LONGEST, self._model.n_positions or self.LONGEST)
+        self._length = self.longest = min(self.LONGEST, self._model.n_positions or self.LONGEST)
 
     def embed(self, instruction: str) -> dict[str, Tensor]:
         """Return ``task_embedding`` float32 [E]; zeros for an instruction without tokens."""
         vectors_LE = self._model.vectors(instruction, self._length)
         return {VECTOR: functional.normalize(vectors_LE.sum(dim=0) / max(len(vectors_LE), 1), dim=0)}
+
+    def measure(self, instruction: str) -> int:
+        """Return the instruction's tokens, special ones included."""
+        return self._model.measure(instruction)
 
 
 class Encoder(TextModel):
@@ -108,7 +125,7 @@ class Encoder(TextModel):
     form = "vectors"
 
     def __init__(self, spec: TextSpec) -> None:
-        self._length = spec.length
+        self._length = self.longest = spec.length
         self._model = LanguageModel(spec.source or "", spec.embedding_width)
         positions = self._model.n_positions
         if positions is not None and spec.length > positions:
@@ -123,6 +140,10 @@ class Encoder(TextModel):
         count = len(vectors_LE)
         padded_LE = functional.pad(vectors_LE, (0, 0, 0, self._length - count))
         return {VECTORS: padded_LE, MASK: torch.arange(self._length) < count}
+
+    def measure(self, instruction: str) -> int:
+        """Return the instruction's tokens, special ones included."""
+        return self._model.measure(instruction)
 
 
 MODELS = TEXT_MODELS.stand_ins
@@ -205,6 +226,11 @@ class LanguageModel:
         self._check_width(vectors_LE.shape[-1])
         return vectors_LE
 
+    def measure(self, instruction: str) -> int:
+        """Return the instruction's tokens, special ones included."""
+        with naming(self._source, f"makes no tokens of {instruction!r}"):
+            return len(tokenized(self._tokenizer, instruction))
+
     def _check_width(self, got: int) -> None:
         if got != self._width:
             raise ConfigError(
@@ -241,9 +267,10 @@ def n_positions(model: Any) -> int | None:
     return int(limit) - max((number + 1 for number in padding if number is not None), default=0)
 
 
-def tokenized(tokenizer: Any, instruction: str, length: int) -> list[int]:
+def tokenized(tokenizer: Any, instruction: str, length: int | None = None) -> list[int]:
     """Return an instruction's tokens, at most `length`, with the special ones that the tokenizer adds."""
-    numbers: list[int] = tokenizer(instruction, truncation=True, max_length=length)["input_ids"]
+    limit = {} if length is None else {"truncation": True, "max_length": length}
+    numbers: list[int] = tokenizer(instruction, **limit)["input_ids"]
     return numbers
 
 

@@ -36,7 +36,7 @@ class TextSpec(Checked):
 
     The batch gets ``task_tokens`` int64 [B, L] (form tokens), ``task_embedding`` float32 [B, E] (vector) or
     ``task_embeddings`` float32 [B, L, E] (vectors); all but ``task_embedding`` come with
-    ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long loses its end.
+    ``task_mask`` bool [B, L], True where there is a token. An instruction that is too long is refused.
     """
 
     kind: Annotated[

@@ -18,6 +18,7 @@ POLICIES: Registry[Any] = Registry(
         "bc": "vla_ros.policies.bc:BcPolicy",
         "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
         "grp": "vla_ros.policies.grp:GrpPolicy",
+        "multi_sensor": "vla_ros.policies.multi_sensor:MultiSensorPolicy",
         "pi0": "vla_ros.policies.pi0:Pi0Policy",
         "rt1": "vla_ros.policies.rt1:Rt1Policy",
     },
@@ -62,7 +63,28 @@ SENSORS: Registry[Any] = Registry(
     "sensors",
     "sensor encoder",
     "(feature shape, width D, **options) → a module of values [B, ...] → (tokens [B, N, D], valid [B, N]), with "
-    "`n_tokens` N.",
+    "`n_tokens` and `width`.",
+    {
+        "pointnet2": "vla_ros.networks.sensors:PointNet2",
+        "pillars": "vla_ros.networks.sensors:Pillars",
+        "range_image": "vla_ros.networks.sensors:RangeImage",
+        "lstm": "vla_ros.networks.sensors:LstmWindow",
+        "conv1d": "vla_ros.networks.sensors:ConvWindow",
+        "linear": "vla_ros.networks.sensors:VectorToken",
+        "range_doppler": "vla_ros.networks.sensors:RangeDoppler",
+        "radar_points": "vla_ros.networks.sensors:RadarPoints",
+        "raster": "vla_ros.networks.sensors:Raster",
+    },
+)
+FUSIONS: Registry[Any] = Registry(
+    "fusions",
+    "fusion",
+    "(names, width D, n_heads, n_layers, **options) → a module of name → (tokens, valid) → (tokens, valid) of all.",
+    {
+        "concatenation": "vla_ros.networks.fusion:Concatenation",
+        "cross_modal": "vla_ros.networks.fusion:CrossModalFusion",
+        "hierarchical": "vla_ros.networks.fusion:HierarchicalFusion",
+    },
 )
 MEMORIES: Registry[Any] = Registry(
     "memories",
@@ -145,6 +167,7 @@ KINDS: dict[str, Registry[Any]] = {
         PROJECTORS,
         SENSORS,
         MEMORIES,
+        FUSIONS,
         HEADS,
         OBJECTIVES,
         COORDINATES,

@@ -12,13 +12,13 @@ from vla_ros.data_types import ConfigError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.registry.kinds import KINDS
 from vla_ros.registry.owners import OWN, Owner
-from vla_ros.schema import Named, fields_of
+from vla_ros.schema import fields_of
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PartName(Named):
+class PartName:
     """Marks an option whose value is a name of a kind: ``Annotated[str, PartName("encoders")]``."""
 
     kind: str
@@ -34,6 +34,7 @@ class PartName(Named):
 
 EncoderName = Annotated[str, PartName("encoders")]
 FilmTrunkName = Annotated[str, PartName("film_trunks")]
+FusionName = Annotated[str, PartName("fusions")]
 HeadName = Annotated[str, PartName("heads")]
 ObjectiveName = Annotated[str, PartName("objectives")]
 CoordinatesName = Annotated[str, PartName("coordinates")]
@@ -47,14 +48,15 @@ def named_parts(config: Any) -> Iterator[tuple[str, str, str]]:
     """Iterate over (option, kind, name) of the parts that a configuration dataclass names, nested ones too."""
     for entry in fields_of(type(config)):
         value = getattr(config, entry.name)
-        sections = value.items() if isinstance(value, Mapping) else [("", value)]
-        nested = [(key, item) for key, item in sections if is_dataclass(item) and not isinstance(item, type)]
-        for key, item in nested:
-            place = f"{entry.name}.{key}" if key else entry.name
-            yield from ((f"{place}.{option}", kind, name) for option, kind, name in named_parts(item))
-        if nested:
-            continue
-        if isinstance(entry.named, PartName) and isinstance(value, str):
+        if is_dataclass(value) and not isinstance(value, type):
+            yield from ((f"{entry.name}.{option}", kind, name) for option, kind, name in named_parts(value))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if is_dataclass(item) and not isinstance(item, type):
+                    yield from (
+                        (f"{entry.name}.{key}.{option}", kind, name) for option, kind, name in named_parts(item)
+                    )
+        elif isinstance(entry.named, PartName) and isinstance(value, str):
             yield entry.name, entry.named.kind, value
 
 

@@ -102,7 +102,7 @@ class Controller:
 
     def control(self, t_ns: int, now: Situation) -> ControlOutput:
         """Return what is to be published for the control moment `t_ns`."""
-        if self._safety.stopped:
+        if self._safety.stop.latched:
             cause = self._stop_cause or "A stop is latched"
             return self._stop_for(t_ns, now, f"{cause}; commands resume after ~/reset_stop.")
         self._stop_cause = ""
@@ -175,7 +175,7 @@ class Controller:
         message = f"The safety filter dropped the command ({', '.join(reasons)}): {text}."
         if FOLLOWING_ERROR in reasons:  # the robot does not do what it is told: no going on by itself
             self._stop_cause = message.removesuffix(".")
-            self._safety.latch_stop()
+            self._safety.stop.latch()
         return self._react(t_ns, now, ControlState.STOPPED, message)
 
     def _react_to_missing(self, t_ns: int, now: Situation) -> ControlOutput:

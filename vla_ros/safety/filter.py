@@ -67,6 +67,10 @@ class SafetyFilter:
             known. Otherwise a pose or joint command is then measured against what was commanded before, and the first
             one is taken for where the robot is.
 
+    Attributes:
+        stop: The latch: while it is set, every command is dropped.
+        counts: How often each intervention was made.
+
     Raises:
         ContractError: The contract's limits cannot be held; see `check_bounds`.
     """
@@ -78,9 +82,8 @@ class SafetyFilter:
         sources = check_bounds(contract)
         self._bounds = bounds_of(contract)
         self._motion = _KINDS[contract.action.representation](contract, self._bounds, sources)
-        self._is_relative = contract.action.representation in RELATIVE
-        self._stop = StopLatch() if stop is None else stop
-        self._require = require_measurement or self._is_relative
+        self.stop = StopLatch() if stop is None else stop
+        self._require = require_measurement or contract.action.representation in RELATIVE
         self._state = FilterState()
         self.counts: Counter[str] = Counter()
 
@@ -90,27 +93,9 @@ class SafetyFilter:
         return self._motion.measures
 
     @property
-    def needs_position(self) -> bool:
-        """Whether `filter` must be told where the end effector is."""
-        return self._is_relative and self._motion.measures
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop is latched."""
-        return self._stop.latched
-
-    @property
     def last_action(self) -> NDArray[np.float64] | None:
         """float64 [A], the last action that passed; None before the first. A pause does not forget it."""
         return self._state.last_action
-
-    def latch_stop(self) -> None:
-        """Drop every command from now on, until `reset_stop`."""
-        self._stop.latch()
-
-    def reset_stop(self) -> None:
-        """Let commands pass again."""
-        self._stop.reset()
 
     def reset(self) -> None:
         """Forget all commands: time went back or another robot state begins. The stop latch and counts stay."""
@@ -239,7 +224,7 @@ class SafetyFilter:
 
     def _refusal(self, state: FilterState, action: NDArray[np.float64], measured: Measured) -> str:
         """Name what forbids the command before its motion is looked at, or return an empty string."""
-        if self._stop.latched:
+        if self.stop.latched:
             return STOP_LATCHED
         if not usable(action):
             return NOT_FINITE

@@ -11,11 +11,10 @@ from vla_ros.safety.measured import Measured
 from vla_ros.safety.motion import Action, Span, noted
 from vla_ros.safety.reasons import ACCELERATION, ANGULAR_SPEED, FOLLOWING_ERROR, LIMIT, OUTSIDE_RANGE
 from vla_ros.safety.reference import Reference
+from vla_ros.safety.reference_motion import ReferenceMotion
 
-_TINY = 1e-9
 
-
-class JointMotion:
+class JointMotion(ReferenceMotion):
     """Bounds joint positions.
 
     The joints of the arm slow down together for a speed, so that the path stays; for an acceleration each for itself,
@@ -28,7 +27,7 @@ class JointMotion:
     """
 
     def __init__(self, contract: RobotContract, bounds: Bounds, sources: MeasurementSpec) -> None:
-        self._spec, self._bounds = contract.action, bounds
+        super().__init__(contract, bounds)
         arm = np.ones(len(self._spec.names), dtype=bool)
         if self._spec.gripper_index is not None:
             arm[self._spec.gripper_index] = False
@@ -53,8 +52,8 @@ class JointMotion:
             return ""
         if not self._follows(reference, joints):
             return FOLLOWING_ERROR
-        step = bounds.joint_speed * (span.elapsed_s or bounds.control_s) * (1.0 + _TINY)
-        outside = np.abs(joints - np.clip(joints, bounds.lower, bounds.upper)) > step
+        beyond = np.abs(joints - np.clip(joints, bounds.lower, bounds.upper))
+        outside = beyond > self._reach(bounds.joint_speed, span)
         return OUTSIDE_RANGE if outside.any() else ""
 
     def _follows(self, reference: Reference, joints: Action) -> bool:
@@ -100,10 +99,6 @@ class JointMotion:
         alone = np.clip(velocity, -maximum, maximum)
         result = np.where(self._arm, slowed, alone)
         return velocity if (result == velocity).all() else result
-
-    def at(self, reference: Reference, effect_ns: int) -> Reference:  # noqa: ARG002
-        """As `Motion.at`: the robot stays where it was told to be."""
-        return reference
 
     def after(self, reference: Reference, measured: Measured, span: Span) -> Measured:  # noqa: ARG002
         """As `Motion.after`: where the joints were told to be."""

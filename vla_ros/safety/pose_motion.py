@@ -22,12 +22,12 @@ from vla_ros.safety.reasons import (
     WORKSPACE,
 )
 from vla_ros.safety.reference import Reference
+from vla_ros.safety.reference_motion import TINY, ReferenceMotion
 
 _POINT = slice(0, 3)
-_TINY = 1e-9
 
 
-class PoseMotion:
+class PoseMotion(ReferenceMotion):
     """Bounds absolute poses.
 
     Args:
@@ -37,7 +37,7 @@ class PoseMotion:
     """
 
     def __init__(self, contract: RobotContract, bounds: Bounds, sources: MeasurementSpec) -> None:
-        self._spec, self._bounds = contract.action, bounds
+        super().__init__(contract, bounds)
         boxed = bool(np.isfinite(bounds.box_low).any() or np.isfinite(bounds.box_high).any())
         moves = bool(np.isfinite((bounds.speed, bounds.acceleration, bounds.following[0])).any())
         turns = bool(np.isfinite((bounds.turn_speed, bounds.turn_acceleration, bounds.turn_following)).any())
@@ -64,7 +64,7 @@ class PoseMotion:
             return ""
         inside = np.minimum(np.maximum(position, bounds.box_low), bounds.box_high)
         outside = float(np.linalg.norm(position - inside))
-        if outside <= bounds.speed * (span.elapsed_s or bounds.control_s) * (1.0 + _TINY):
+        if outside <= self._reach(bounds.speed, span):
             return ""
         return OUTSIDE_WORKSPACE if bounds.has_workspace else OUTSIDE_RANGE
 
@@ -136,7 +136,7 @@ class PoseMotion:
         """
         step = self._bounds.speed * span.elapsed_s
         way = position - start
-        if float(np.sqrt(way @ way)) <= step * (1.0 + _TINY):
+        if float(np.sqrt(way @ way)) <= step * (1.0 + TINY):
             return position
         nearest = np.clip(start, self._bounds.box_low, self._bounds.box_high)
         across, along = nearest - start, position - nearest
@@ -175,14 +175,10 @@ class PoseMotion:
             values = -values
         if spec.rotation == "rotation_vector":
             angle = float(np.linalg.norm(values))
-            other = values * (1.0 - 2.0 * np.pi / angle) if angle > _TINY else values
+            other = values * (1.0 - 2.0 * np.pi / angle) if angle > TINY else values
             values = other if np.linalg.norm(other - own) < np.linalg.norm(values - own) else values
             values = np.clip(values, self._bounds.lower[part], self._bounds.upper[part])
         return put(action, part, values)
-
-    def at(self, reference: Reference, effect_ns: int) -> Reference:  # noqa: ARG002
-        """As `Motion.at`: the robot stays where it was told to be."""
-        return reference
 
     def after(self, reference: Reference, measured: Measured, span: Span) -> Measured:  # noqa: ARG002
         """As `Motion.after`: where the robot was told to be."""

@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 from vla_ros.data_types import ConfigError
 
@@ -24,7 +24,8 @@ class Only:
     holds: Callable[[Any], object]
 
 
-class Named:
+@runtime_checkable
+class Named(Protocol):
     """Marks, beside the type, a string that names one of a list that may grow: ``Annotated[str, SomeNamed(…)]``.
 
     Docs list what is built in, JSON schemas whatever there is. Whoever declares such a mark refuses other names when
@@ -33,11 +34,9 @@ class Named:
 
     def built_in(self) -> Sequence[str]:
         """Return the names that there are in any case."""
-        raise NotImplementedError
 
     def known(self) -> Sequence[str]:
         """Return the names that there are now."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

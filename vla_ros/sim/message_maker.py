@@ -20,6 +20,9 @@ class MessageMaker(Protocol):
     def numbers(self, code: str, values: Any) -> Any:
         """Return an array field's value; `code` as in the array module: ``B``, ``f`` or ``d``."""
 
+    def image(self, of: Any, pixels: NDArray[Any], encoding: str) -> Any:
+        """Return a sensor_msgs/Image with a header of pixels [h, w] or [h, w, channels], as its encoding has them."""
+
 
 class RosbagsMaker:
     """Makes messages without ROS, for `vla_ros.messages.message_types.serialize`."""
@@ -31,6 +34,13 @@ class RosbagsMaker:
     def numbers(self, code: str, values: Any) -> Any:
         """Return a numpy array."""
         return np.asarray(values, dtype={"B": np.uint8, "f": np.float32, "d": np.float64}[code]).reshape(-1)
+
+    def image(self, of: Any, pixels: NDArray[Any], encoding: str) -> Any:
+        """As `MessageMaker.image`."""
+        data = np.ascontiguousarray(pixels).view(np.uint8).reshape(-1)
+        fields = {"height": pixels.shape[0], "width": pixels.shape[1], "encoding": encoding, "is_bigendian": 0}
+        step = data.size // max(pixels.shape[0], 1)
+        return self.new("sensor_msgs/msg/Image", header=of, **fields, step=step, data=data)
 
 
 def header(make: MessageMaker, stamp_ns: int, frame: str = "") -> Any:
@@ -52,17 +62,7 @@ def picture(make: MessageMaker, type_name: str, of: Any, image: NDArray[np.uint8
         _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         data = make.numbers("B", encoded)
         return make.new(type_name, header=of, format="rgb8; jpeg compressed bgr8", data=data)
-    height, width, _ = image.shape
-    return make.new(
-        type_name,
-        header=of,
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=make.numbers("B", image),
-    )
+    return make.image(of, image, "rgb8")
 
 
 def joint_state(make: MessageMaker, of: Any, names: Sequence[str], positions: Any, velocities: Any = ()) -> Any:

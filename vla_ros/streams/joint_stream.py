@@ -16,6 +16,7 @@ from vla_ros.data_types import NANOSECONDS, Array, nearest_name
 from vla_ros.data_types.foreign_text import listed, plain
 from vla_ros.messages.forms.joints import carried_joints
 from vla_ros.resampling import Gap, SampleBuffer, Stamped, hold, interpolate, nearest
+from vla_ros.streams.late_samples import first_name
 from vla_ros.streams.stream import Sample, Stream, StreamStatus
 
 _MAX_SEEN = 256
@@ -90,6 +91,7 @@ class JointStream(Stream):
             buffer.clear()
         self._refusal = ""
         self._refusals.clear()
+        self._assembled_ns = None
 
     def status(self, now_ns: int) -> StreamStatus:
         """Return the counters, and of each joint how long ago its newest sample was taken."""
@@ -105,10 +107,13 @@ class JointStream(Stream):
         """Keep a message for the joints that it carries; refuse it when all of them have a newer one."""
         carried = self._carried(raw)
         sample, n_bytes = Sample(raw), max(len(raw), self._value_bytes)
+        before = [self._buffers[i].newest_ns for i in carried]
         taken = [self._buffers[i].push(stamp_ns, sample, receive_ns, n_bytes // len(carried)) for i in carried]
         for index, was_taken in zip(carried, taken, strict=True):
             if was_taken:
                 self._refusals.pop(index, None)
+        if any(t and self._is_late(stamp_ns, b, self._assembled_ns) for t, b in zip(taken, before, strict=True)):
+            self._note_late(first_name(carried_joints(raw, self._field)[0]), stamp_ns, self._assembled_ns)
         return not carried or any(taken)
 
     def _refuse(self, raw: bytes, sentence: str) -> None:

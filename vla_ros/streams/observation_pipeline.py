@@ -28,6 +28,7 @@ from vla_ros.resampling import Gap
 from vla_ros.streams.blending import input_blend
 from vla_ros.streams.joint_stream import JointStream
 from vla_ros.streams.latched_stream import LatchedStream
+from vla_ros.streams.late_samples import LateSample
 from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 from vla_ros.streams.transform_stream import TransformStream
 
@@ -208,6 +209,10 @@ class ObservationPipeline:
         static = [stream.static_status(self.specs[index].topic) for index, stream in self._static.items()]
         return (*sampled, *latched, *static)
 
+    def take_late(self) -> list[LateSample]:
+        """Return the samples that came after a tick of theirs was assembled, since the last call."""
+        return [late for stream in self._streams for late in stream.take_late()]
+
     def _settled(self, index: int, tick_ns: int) -> bool:
         spec, stream = self.specs[index], self._streams[index]
         if stream.reached(tick_ns):
@@ -236,6 +241,7 @@ def _stream(spec: InputSpec, contract: RobotContract, deserialize: Deserialize) 
         "deserialize": deserialize,
         "blend": input_blend(spec),
         "value_bytes": _value_bytes(spec),
+        "has_window": spec.window is not None,
     }
     if spec.transform is not None:
         numbers = [FIELDS.index(field) for field in spec.fields]
@@ -261,10 +267,11 @@ def _value_bytes(spec: InputSpec) -> int:
 
 def _value(spec: InputSpec, stream: Stream, tick_ns: int) -> Array | Gap:
     try:
-        if spec.window is None:
-            value = stream.value_at(tick_ns)
-        else:
-            value = stream.window_at(tick_ns, spec.window.samples, round(spec.window.period_s * NANOSECONDS))
+        with stream.assembling(tick_ns):
+            if spec.window is None:
+                value = stream.value_at(tick_ns)
+            else:
+                value = stream.window_at(tick_ns, spec.window.samples, round(spec.window.period_s * NANOSECONDS))
     except DecodeError as reason:
         return Gap(str(reason), stream.age_ns(tick_ns))
     if isinstance(value, Gap) or spec.image is not None:

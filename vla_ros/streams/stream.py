@@ -1,9 +1,11 @@
 """One topic's recent samples: stamped and stored on arrival, decoded when a tick uses them. No ROS import."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from vla_ros.data_types import NANOSECONDS, Array, DecodeError
 from vla_ros.messages.decode_failures import decode_message, unforeseen
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
+from vla_ros.streams.late_samples import LateSample
 
 Deserialize = Callable[[bytes, str], Any]
 """(CDR bytes, ``pkg/msg/Type``) → an object with the message's fields. Raises DecodeError on damaged bytes."""
@@ -22,6 +25,8 @@ SPAN_MARGIN_S = 1.0
 """How much longer than a tick can need samples are kept: the assembling thread may be late by this."""
 
 _RATE_SAMPLES = 64
+_MAX_LATE = 4096  # late samples kept for whoever publishes them
+_MAX_HELD = 4096  # messages that may come while a tick is assembled
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -39,6 +44,7 @@ class StreamStatus:
         decode_errors: Messages that did not hold what the contract says.
         unstamped: Messages refused because their header stamp is 0.
         overflows: Messages forgotten early, because more or larger ones came than are kept.
+        late: Samples that came after a tick that would have used them was assembled.
         parts: (name, age in s of its newest sample) of what comes in separate messages, as joints of several drivers.
     """
 
@@ -51,6 +57,7 @@ class StreamStatus:
     decode_errors: int
     unstamped: int
     overflows: int = 0
+    late: int = 0
     parts: tuple[tuple[str, float], ...] = ()
 
 
@@ -76,6 +83,7 @@ class Stream:
         alignment: Method and timeline. A type without header lives on receive time in any case.
         max_age_s: Older than this at a tick, in s, a sample counts as missing.
         reach_s: How far before a tick samples are needed beyond `max_age_s` (windows, waiting), in s.
+        has_window: Whether the value at a tick is a window of interpolated ones.
         deserialize: Bytes to message.
         decode: Message to array.
         blend: How two arrays are interpolated.
@@ -95,6 +103,7 @@ class Stream:
         decode: Callable[[Any], Array],
         blend: Blend,
         value_bytes: int = 0,
+        has_window: bool = False,
     ) -> None:
         self.key, self.topic, self.type_name = key, topic, type_name
         self._place = f"{topic} ({key})"
@@ -102,14 +111,54 @@ class Stream:
         self.max_age_ns = round(max_age_s * NANOSECONDS)
         self._by_header = alignment.timeline == "header" and has_header(type_name)
         self._method = alignment.method
+        self._looks_ahead = has_window or alignment.method != "hold"
         self._deserialize, self._decode, self._blend = deserialize, decode, blend
         self._buffer = SampleBuffer(self.max_age_ns + round((reach_s + SPAN_MARGIN_S) * NANOSECONDS))
         self._receive_ns: deque[int] = deque(maxlen=_RATE_SAMPLES)
         self._count = self._drops = self._decode_errors = self._unstamped = 0
         self._refusal = ""
+        self._gate = Lock()
+        self._is_assembling = False
+        self._held: list[tuple[bytes, int, bool]] = []
+        self._assembled_ns: int | None = None
+        self._late: deque[LateSample] = deque(maxlen=_MAX_LATE)
+        self._n_late = 0
 
     def push(self, raw: bytes, receive_ns: int) -> None:
-        """Stamp and store a serialised message."""
+        """Stamp and store a serialised message; one that comes while a tick is assembled came after it."""
+        self._pass(raw, receive_ns, False)
+
+    def _pass(self, raw: bytes, receive_ns: int, is_static: bool) -> None:
+        with self._gate:
+            if not self._is_assembling:
+                self._accept(raw, receive_ns, is_static)
+            elif len(self._held) < _MAX_HELD:
+                self._held.append((raw, receive_ns, is_static))
+            else:
+                self._drops += 1
+
+    @contextmanager
+    def assembling(self, tick_ns: int) -> Iterator[None]:
+        """Let nothing that comes meanwhile change the value at a tick; what comes later and belongs to it is late."""
+        with self._gate:
+            self._is_assembling, self._assembled_ns = True, tick_ns
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._is_assembling = False
+                held, self._held = self._held, []
+                for message in held:
+                    self._accept(*message)
+
+    def take_late(self) -> list[LateSample]:
+        """Return the late samples since the last call; more than 4096 of them are counted only."""
+        late = []
+        while self._late:
+            late.append(self._late.popleft())
+        return late
+
+    def _accept(self, raw: bytes, receive_ns: int, is_static: bool) -> None:  # noqa: ARG002 - of transforms
         self._arrived(receive_ns)
         try:
             stamp_ns = header_stamp_ns(raw) if self._by_header else receive_ns
@@ -136,7 +185,30 @@ class Stream:
 
     def _store(self, raw: bytes, stamp_ns: int, receive_ns: int) -> bool:
         """Keep a message; return whether it was taken. Raises DecodeError."""
-        return self._buffer.push(stamp_ns, Sample(raw), receive_ns, max(len(raw), self._value_bytes))
+        before_ns = self._buffer.newest_ns
+        taken = self._buffer.push(stamp_ns, Sample(raw), receive_ns, max(len(raw), self._value_bytes))
+        if taken and self._is_late(stamp_ns, before_ns, self._assembled_ns):
+            self._note_late("", stamp_ns, self._assembled_ns)
+        return taken
+
+    def _is_late(self, stamp_ns: int, before_ns: int | None, assembled_ns: int | None) -> bool:
+        """Whether the newest assembled tick would have had another value with a sample.
+
+        Args:
+            stamp_ns: Of the sample.
+            before_ns: Of the one before it; None without one.
+            assembled_ns: The tick; None before the first.
+        """
+        if assembled_ns is None or (before_ns is not None and stamp_ns < before_ns):  # a clock that was set back
+            return False
+        if stamp_ns <= assembled_ns:
+            return True
+        is_next = before_ns is not None and before_ns < assembled_ns
+        return self._looks_ahead and is_next and stamp_ns - assembled_ns <= self.max_age_ns
+
+    def _note_late(self, part: str, stamp_ns: int, assembled_ns: int | None) -> None:
+        self._n_late += 1
+        self._late.append(LateSample(self.topic, part, stamp_ns, assembled_ns or 0))
 
     def _refuse(self, raw: bytes, sentence: str) -> None:  # noqa: ARG002 - what it carries matters to other streams
         """Remember why a message was not taken."""
@@ -204,6 +276,7 @@ class Stream:
         """Forget the samples; counters stay."""
         self._buffer.clear()
         self._refusal = ""
+        self._assembled_ns = None
 
     def status(self, now_ns: int) -> StreamStatus:
         """Return the counters."""
@@ -225,6 +298,7 @@ class Stream:
             self._decode_errors,
             self._unstamped,
             self._overflows,
+            self._n_late,
         )
 
     def _interpolated(self, resample: Callable[[], Array | Gap]) -> Array | Gap:

@@ -50,20 +50,21 @@ class TransformStream(Stream):
         super().__init__(decode=lambda message: message, blend=_between, alignment=alignment, **stream)
         self._transform, self._numbers = transform, list(numbers)
         self._by_stamp = alignment.timeline == "header"
-        self._pending: deque[tuple[bytes, int, bool]] = deque(maxlen=_MAX_PENDING)
+        self._pending: deque[tuple[bytes, int, bool, int | None]] = deque(maxlen=_MAX_PENDING)
         self._edges: dict[str, tuple[str, SampleBuffer | Transform]] = {}
         self._dropped = self._n_static = 0
 
-    def push(self, raw: bytes, receive_ns: int) -> None:
-        """Store a serialised message of /tf."""
-        self._arrived(receive_ns)
-        self._dropped += len(self._pending) == _MAX_PENDING
-        self._pending.append((raw, receive_ns, False))
-
     def push_static(self, raw: bytes, receive_ns: int) -> None:
         """Store a serialised message of /tf_static."""
-        self._n_static += 1
-        self._pending.append((raw, receive_ns, True))
+        self._pass(raw, receive_ns, True)
+
+    def _accept(self, raw: bytes, receive_ns: int, is_static: bool) -> None:
+        if is_static:
+            self._n_static += 1
+        else:
+            self._arrived(receive_ns)
+            self._dropped += len(self._pending) == _MAX_PENDING
+        self._pending.append((raw, receive_ns, is_static, self._assembled_ns))
 
     @property
     def newest_ns(self) -> int | None:
@@ -125,6 +126,7 @@ class TransformStream(Stream):
                 buffer.clear()
         self._pending = deque((item for item in self._pending if item[2]), maxlen=_MAX_PENDING)
         self._refusal = ""
+        self._assembled_ns = None
 
     def static_status(self, topic: str) -> StreamStatus:
         """Return how many messages of static transforms came; they have no rate and no age."""
@@ -144,7 +146,7 @@ class TransformStream(Stream):
         stamps = [buffer.newest_ns for child, _ in way if isinstance(buffer := self._edges[child][1], SampleBuffer)]
         return (None if None in stamps else min((s for s in stamps if s is not None), default=0)), way
 
-    def _read(self, raw: bytes, receive_ns: int, is_static: bool) -> None:
+    def _read(self, raw: bytes, receive_ns: int, is_static: bool, assembled_ns: int | None) -> None:
         try:
             transforms = transforms_of(self._deserialize(raw, self.type_name), self._place)
         except DecodeError as reason:
@@ -155,25 +157,33 @@ class TransformStream(Stream):
             self._decode_errors += 1
             self._refusal = str(unforeseen(self._place, reason))
             return
+        is_late = False
         for item in transforms:
             if item.child in self._edges or len(self._edges) < MAX_TRANSFORMS:
-                self._take(item, receive_ns, is_static)
+                is_late |= self._take(item, receive_ns, is_static, assembled_ns)
+        if is_late:
+            stamp_ns = transforms[0].stamp_ns if self._by_stamp else receive_ns
+            self._note_late(transforms[0].child, stamp_ns, assembled_ns)
         self._refusal = ""
 
-    def _take(self, item: StampedTransform, receive_ns: int, is_static: bool) -> None:
+    def _take(self, item: StampedTransform, receive_ns: int, is_static: bool, assembled_ns: int | None) -> bool:
+        """Keep a transform; return whether it came after a tick that it belongs to."""
         parent, edge = self._edges.get(item.child, ("", None))
         if is_static:
             self._edges[item.child] = (item.parent, item.value)
-            return
+            return False
         stamp_ns = item.stamp_ns if self._by_stamp else receive_ns
         if stamp_ns == 0:
             self._unstamped += 1
-            return
+            return False
         if parent != item.parent or not isinstance(edge, SampleBuffer):
             edge = SampleBuffer(self._buffer.span_ns)
             self._edges[item.child] = (item.parent, edge)
+        before_ns = edge.newest_ns
         if not edge.push(stamp_ns, item.value, receive_ns):
             self._drops += 1
+            return False
+        return self._is_late(stamp_ns, before_ns, assembled_ns)
 
     def _way(self) -> list[tuple[str, bool]] | None:
         """Return the edges from the parent to the child, by their child frame, True where they are gone upwards."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vla_ros.checkpoint import replacing
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
@@ -51,7 +53,8 @@ def read_history(path: Path, up_to_step: int) -> list[EpochReport]:
 
 def write_history(path: Path, reports: Sequence[EpochReport]) -> None:
     """Write all reports, one JSON object a line."""
-    path.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports), encoding="utf-8")
 
 
 def loss_curve(reports: Sequence[EpochReport], title: str) -> bytes:

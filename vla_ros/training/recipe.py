@@ -36,6 +36,15 @@ class DataOptions(Checked):
     validation_fraction: Annotated[
         float, About("Share of the episodes kept for validation; 0 validates nothing.", at_least=0, below=1)
     ] = 0.1
+    cache_gb: Annotated[
+        float,
+        About(
+            "Decoded frames are kept on the output folder's disk while the run lasts, up to this and to half of what "
+            "is free there; other frames are decoded whenever a window has them. 0 keeps none.",
+            "GB",
+            at_least=0,
+        ),
+    ] = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,20 @@ class OptimiserOptions(Checked):
     lr: Annotated[float, About("Largest learning rate.", above=0)] = 1e-3
     weight_decay: Annotated[float, About("As the optimiser defines it.", at_least=0)] = 1e-4
     betas: Annotated[tuple[float, float], About("Of Adam's moments.")] = (0.9, 0.999)
+    part_lr: Annotated[
+        dict[str, float],
+        About(
+            "Largest learning rates of parts in place of `lr`: `vision`, `language`, `expert` and `heads`, as far as "
+            "the policy has them (`vla_ros policies describe` counts them). 0 freezes a part."
+        ),
+    ] = field(default_factory=dict)
     grad_clip: Annotated[float | None, About("Largest norm of the gradient; null does not clip.", above=0)] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, rate in self.part_lr.items():
+            if not 0.0 <= rate < float("inf"):
+                raise ConfigError(f"part_lr.{name}={rate:g} must be a learning rate of at least 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +106,9 @@ class ScheduleOptions(Checked):
     threshold: Annotated[float, About("Smallest share that is an improvement.", at_least=0, below=1, only=_PLATEAU)] = (
         0.01
     )
+    floor: Annotated[
+        float, About("Share of the largest rate below which no reduction goes.", at_least=0, below=1, only=_PLATEAU)
+    ] = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +166,10 @@ class Recipe(Checked):
     ema_decay: Annotated[
         float | None,
         About(
-            "Keep an exponential average of the weights, and validate and save that; null does not.", above=0, below=1
+            "Keep an exponential average of the weights, and validate and save that; null does not. BatchNorm layers "
+            "get statistics of the averaged weights, from 32 batches of each epoch's end.",
+            above=0,
+            below=1,
         ),
     ] = None
     early_stop_epochs: Annotated[
@@ -152,11 +180,23 @@ class Recipe(Checked):
         True
     )
     save_every_epochs: Annotated[int, About("How often the state for resuming is written.", "epochs", at_least=1)] = 1
+    save_every_steps: Annotated[
+        int | None,
+        About("Write it within epochs too, which may be long; null does not.", "steps", at_least=1),
+    ] = None
     seed: Annotated[int, About("Decides the split, the initial weights and everything random.", at_least=0)] = 0
     device: Annotated[str, About("torch device; `auto` takes a GPU when there is one.")] = "auto"
     precision: Annotated[
         Literal["fp32", "bf16"], About("`bf16` runs forward passes in bfloat16 where that is safe.")
     ] = "fp32"
+    gradient_checkpointing: Annotated[
+        bool,
+        About("Compute the activations of transformer blocks again in the backward pass instead of keeping them."),
+    ] = False
+    workers: Annotated[
+        int,
+        About("Threads that read and augment coming batches; results do not depend on it.", at_least=0, at_most=64),
+    ] = 2
     threads: Annotated[
         int | None,
         About("torch threads; null leaves torch's choice. The weights' last digits depend on it.", at_least=1),

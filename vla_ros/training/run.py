@@ -11,32 +11,48 @@ A run's folder::
 
 import pickle
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from vla_ros.checkpoint import replace_extra_file, save_checkpoint
-from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
-from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.datasets import EpisodeDataset, WindowSampler, check_fits, split_episodes
-from vla_ros.policies import Policy, build_policy, current_policy, policy_class
+from vla_ros.checkpoint import replace_extra_file, replacing, save_checkpoint, tidy
+from vla_ros.contract import GOAL_IMAGE
+from vla_ros.data_types import ConfigError
+from vla_ros.networks.gradient_checkpointing import enable_gradient_checkpointing
+from vla_ros.policies import Policy, PolicyConfig, current_policy, options_of, policy_class, policy_config
 from vla_ros.processors import Processors
-from vla_ros.schema import to_plain
+from vla_ros.schema import Section, read_dataclass, to_plain
+from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
+from vla_ros.training.data import OpenWindows, TrainingData, open_data
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
+from vla_ros.training.policy_learner import PolicyLearner
 from vla_ros.training.progress import TrainingProgress, default_progress
 from vla_ros.training.recipe import Recipe
 from vla_ros.training.trainer import Trainer
 
 CHECKPOINT, RESUME, METRICS, CURVE, RECIPE = "checkpoint", "resume.pt", "metrics.jsonl", "loss_curve.png", "recipe.yaml"
 REDRAW_AFTER_S = 15.0
+FEW_EPISODES = 10
+"""Fewer validation episodes than these choose the best epoch mostly by chance."""
 
 # what may differ between an interrupted run and its continuation
-FREE_ON_RESUME = ("output", "epochs", "steps", "device", "threads", "save_every_epochs", "early_stop_epochs")
+FREE_ON_RESUME = (
+    "output",
+    "epochs",
+    "steps",
+    "device",
+    "threads",
+    "workers",
+    "gradient_checkpointing",
+    "save_every_epochs",
+    "save_every_steps",
+    "early_stop_epochs",
+)
 
 
 def train(
@@ -61,15 +77,22 @@ def train(
     output = Path(recipe.output)
     _check_output(output, resume, overwrite)
     with _torch_settings(recipe):
-        data = _open_data(recipe)
-        processors = Processors(data.inputs, data.action, recipe.normalisation, data.statistics)
-        policy = _build(recipe, processors, data.contract)
+        data = open_data(recipe)
+        config = _policy_config(recipe, data)
+        normalisation = with_scaling_of(recipe.normalisation, config, data.action)
+        processors = Processors(data.inputs, data.action, normalisation, data.statistics)
+        policy = _build(recipe, config, processors)
         if not resume:
             policy.load_pretrained()
-        _check_bounds(policy, processors)
-        _announce(progress, data, policy, processors)
-        trainer = _trainer(recipe, policy, processors, data, progress)
-        run = _Run(output, recipe, data, trainer)
+        _announce(progress, recipe, data, policy, processors)
+        if recipe.gradient_checkpointing and not enable_gradient_checkpointing(policy):
+            raise ConfigError(f"recipe: gradient_checkpointing: policy {policy.name} has no blocks to checkpoint.")
+        windows = OpenWindows(recipe, policy.config, data)
+        if processors.text is not None:
+            processors.text.check_lengths(windows.instructions)
+        learner = PolicyLearner(policy, processors, recipe.augmentation)
+        trainer = Trainer(recipe, learner, training=windows.training, validation=windows.validation, progress=progress)
+        run = _Run(output, recipe, data, trainer, learner)
         if resume:
             run.restore()
         else:
@@ -80,37 +103,18 @@ def train(
             run.finish()
             progress.message(f"checkpoint: {output / CHECKPOINT}")
         finally:
+            windows.close()
             progress.finish()
     return output / CHECKPOINT
-
-
-@dataclass(frozen=True)
-class _Data:
-    """An open dataset, as far as this recipe uses it."""
-
-    dataset: EpisodeDataset
-    contract: RobotContract
-    inputs: dict[str, FeatureSpec]
-    action: FeatureSpec
-    statistics: Mapping[str, Mapping[str, Any]]
-    training: tuple[int, ...]
-    validation: tuple[int, ...]
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "name": self.dataset.root.name,
-            "fingerprint": self.dataset.fingerprint(),
-            "training_episodes": len(self.training),
-            "validation_episodes": len(self.validation),
-            "frames": sum(self.dataset.lengths),
-        }
 
 
 class _Run:
     """The files of one run."""
 
-    def __init__(self, output: Path, recipe: Recipe, data: _Data, trainer: Trainer) -> None:
-        self.output, self.recipe, self.data, self.trainer = output, recipe, data, trainer
+    def __init__(
+        self, output: Path, recipe: Recipe, data: TrainingData, trainer: Trainer, learner: PolicyLearner
+    ) -> None:
+        self.output, self.recipe, self.data, self.trainer, self.learner = output, recipe, data, trainer, learner
         self.dataset = data.summary()
         self._picture, self._drawn_s = b"", 0.0
 
@@ -118,6 +122,7 @@ class _Run:
         self.output.mkdir(parents=True, exist_ok=True)
         for name in (RESUME, METRICS, CURVE):
             (self.output / name).unlink(missing_ok=True)
+        tidy(self.output / CHECKPOINT)
         (self.output / RECIPE).write_text(self._recipe_text(), encoding="utf-8")
 
     def restore(self) -> None:
@@ -133,6 +138,7 @@ class _Run:
             changed.append("the dataset")
         if changed:
             raise ConfigError(f"{path}: the run cannot be resumed, for these changed since: {', '.join(changed)}.")
+        tidy(self.output / CHECKPOINT)
         self.trainer.load_state_dict(state["trainer"])
         self.trainer.history = read_history(self.output / METRICS, self.trainer.step)
         (self.output / RECIPE).write_text(self._recipe_text(), encoding="utf-8")
@@ -142,7 +148,6 @@ class _Run:
         write_history(self.output / METRICS, self.trainer.history)
         if not is_best and self.recipe.keep_best:
             return
-        trainer = self.trainer
         metrics = {"train_loss": report.train_loss}
         if report.validation_loss is not None:
             metrics |= {"validation_loss": report.validation_loss, **report.validation_terms}
@@ -155,29 +160,31 @@ class _Run:
         }
         extra = {RECIPE: self._recipe_text().encode(), CURVE: self._curve()}
         folder = self.output / CHECKPOINT
-        save_checkpoint(folder, trainer.policy, trainer.processors, self.data.contract, metadata, extra_files=extra)
+        save_checkpoint(
+            folder, self.learner.policy, self.learner.processors, self.data.contract, metadata, extra_files=extra
+        )
 
     def persist(self) -> None:
         """Write the state to resume from, if it is time to."""
         trainer = self.trainer
-        if trainer.epoch % self.recipe.save_every_epochs and trainer.step < trainer.total_steps:
+        is_epoch_end = trainer.step % trainer.steps_per_epoch == 0
+        if is_epoch_end and trainer.epoch % self.recipe.save_every_epochs and trainer.step < trainer.total_steps:
             return
         state = {
             "recipe": to_plain(self.recipe),
             "fingerprint": self.dataset["fingerprint"],
             "trainer": trainer.state_dict(),
         }
-        temporary = self.output / f".{RESUME}"
-        torch.save(state, temporary)
-        temporary.replace(self.output / RESUME)
-        (self.output / CURVE).write_bytes(self._curve())
+        with replacing(self.output / RESUME) as temporary:
+            torch.save(state, temporary)
+        if self.trainer.history:
+            (self.output / CURVE).write_bytes(self._curve())
 
     def finish(self) -> None:
         """Give the checkpoint, saved at its best epoch, the picture of the whole run."""
         picture = self._curve(fresh=True)
-        temporary = self.output / f".{CURVE}"
-        temporary.write_bytes(picture)
-        temporary.replace(self.output / CURVE)
+        with replacing(self.output / CURVE) as temporary:
+            temporary.write_bytes(picture)
         replace_extra_file(self.output / CHECKPOINT, CURVE, picture)
 
     def _curve(self, fresh: bool = False) -> bytes:
@@ -198,107 +205,49 @@ def _check_output(output: Path, resume: bool, overwrite: bool) -> None:
         raise ConfigError(f"{output}: holds a run already; resume it, overwrite it, or choose another output.")
 
 
-def _open_data(recipe: Recipe) -> _Data:
-    dataset = EpisodeDataset(recipe.dataset.root)
-    contract = _contract(recipe, dataset)
-    features = contract.policy_features
-    action = features.pop("action")
-    stored = {key: contract.goal.camera if contract.goal and key == GOAL_IMAGE else key for key in features}
-    for index, key in enumerate(recipe.inputs):
-        if stored.get(key) not in dataset.features:
-            known = [name for name, source in stored.items() if source in dataset.features]
-            hint = nearest_name(key, known)
-            if key == GOAL_IMAGE and contract.goal is None:
-                hint = f" {contract.source} has no 'goal': add one, or name a contract that has in dataset.contract."
-            raise ConfigError(
-                f"recipe: inputs[{index}] '{key}' is not an observation of {dataset.root}: {', '.join(known)}.{hint}"
-            )
-    training, validation = split_episodes(dataset.n_episodes, recipe.dataset.validation_fraction, recipe.seed)
-    inputs = {key: features[key] for key in recipe.inputs}
-    # of the training episodes only: validation must not leak into what the policy sees
-    statistics = dict(dataset.statistics(training))
-    if GOAL_IMAGE in inputs:
-        statistics[GOAL_IMAGE] = statistics[stored[GOAL_IMAGE]]  # a frame of that camera, normalised as its others
-    return _Data(dataset, contract, inputs, action, statistics, training, validation)
-
-
-def _contract(recipe: Recipe, dataset: EpisodeDataset) -> RobotContract:
-    if not dataset.contract_path.is_file() and recipe.dataset.contract is not None:
-        contract = load_contract(recipe.dataset.contract)
-        stored = [key for key in recipe.inputs if key in contract.features]
-        check_fits(dataset, contract, stored)
-        return contract
-    own = dataset.contract()
-    if recipe.dataset.contract is None:
-        return own
-    contract = load_contract(recipe.dataset.contract)
-    if contract.hash != own.hash:
-        differences = "; ".join(contract_differences(own, contract))
-        raise ConfigError(
-            f"recipe: dataset.contract {recipe.dataset.contract} gives numbers another meaning than those of "
-            f"{dataset.root} have: {differences}."
-        )
-    return contract
-
-
-def _build(recipe: Recipe, processors: Processors, contract: RobotContract) -> Policy:
+def _policy_config(recipe: Recipe, data: TrainingData) -> PolicyConfig:
+    """Return the policy's options with what comes from the data and the robot."""
     reserved = [name for name in ("inputs", "action") if name in recipe.policy.overrides]
     if reserved:
         raise ConfigError(
             f"recipe: policy option '{reserved[0]}' comes from the recipe's inputs and the data; remove it."
         )
-    device = _device(recipe.device)
-    torch.manual_seed(recipe.seed)
-    config = {**recipe.policy.overrides, "inputs": processors.policy_inputs, "action": processors.action}
-    name, config = current_policy(recipe.policy.name, config, "recipe")
+    contract = data.contract
+    name, options = current_policy(recipe.policy.name, recipe.policy.overrides, "recipe")
+    content = {**options, "inputs": recipe.normalisation.resized(data.inputs), "action": data.action}
     has_goal_camera = any(entry.name == "goal_camera" for entry in fields(policy_class(name).config_class))
     if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
-        config.setdefault("goal_camera", contract.goal.camera)
-    policy = build_policy(name, config, f"options of policy {name}")
+        content.setdefault("goal_camera", contract.goal.camera)
+    source = f"options of policy {name}"
+    config = policy_config(name, content, source)
+    with options_of(source):
+        return with_motion_of(config, options, contract)
+
+
+def _build(recipe: Recipe, config: PolicyConfig, processors: Processors) -> Policy:
+    device = _device(recipe.device)
+    torch.manual_seed(recipe.seed)
+    name = current_policy(recipe.policy.name, recipe.policy.overrides)[0]
+    with options_of(f"options of policy {name}"):
+        policy = policy_class(name)(config)
     processors.use_text(policy.config.text)
     processors.to(device)
     return policy.to(device)
 
 
-def _check_bounds(policy: Policy, processors: Processors) -> None:
-    mode = processors.options.mode(processors.action)
-    if policy.config.bounded_actions and mode not in ("min_max", "quantile"):
-        raise ConfigError(
-            f"normalisation.action '{mode}' leaves actions outside [-1, 1], to which policy {policy.name} is bound; "
-            "use min_max, or unbind the policy."
-        )
-
-
-def _trainer(
-    recipe: Recipe, policy: Policy, processors: Processors, data: _Data, progress: TrainingProgress
-) -> Trainer:
-    def windows(episodes: tuple[int, ...]) -> WindowSampler:
-        config = policy.config
-        steps, horizon = config.n_obs_steps, config.action_horizon
-        keys = [key for key in recipe.inputs if key != GOAL_IMAGE]
-        goal = data.contract.goal if GOAL_IMAGE in recipe.inputs else None
-        return WindowSampler(
-            data.dataset,
-            episodes,
-            keys,
-            steps,
-            horizon,
-            past_action=config.needs_past_action,
-            goal_camera=None if goal is None else goal.camera,
-            shapes={key: data.contract.features[key].shape for key in (*keys, "action")},
-        )
-
-    validation = windows(data.validation) if data.validation else None
-    return Trainer(
-        recipe, policy, processors, training=windows(data.training), validation=validation, progress=progress
-    )
-
-
-def _announce(progress: TrainingProgress, data: _Data, policy: Policy, processors: Processors) -> None:
+def _announce(
+    progress: TrainingProgress, recipe: Recipe, data: TrainingData, policy: Policy, processors: Processors
+) -> None:
     progress.message(
         f"{policy.name}: {policy.parameter_counts()['total']:,} parameters on {processors.device}; "
         f"{len(data.training)} episodes to train on, {len(data.validation)} to validate"
     )
+    held_out = len(data.validation)
+    if recipe.keep_best and 0 < held_out < FEW_EPISODES:
+        progress.message(
+            f"keep_best chooses weights by the loss on {held_out} episode{'s' if held_out > 1 else ''}, which is "
+            f"mostly chance: set keep_best to false, or hold out {FEW_EPISODES} or more (dataset.validation_fraction)"
+        )
     for key, names in processors.constant.items():
         progress.message(
             f"{key}: {', '.join(names)} never varied in the data, so {_what_becomes(key == processors.action.key)}"
@@ -332,5 +281,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _changed_fields(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [name for name in now if name not in FREE_ON_RESUME and was.get(name) != now[name]]
+def _changed_fields(was: Any, now: dict[str, Any]) -> list[str]:
+    """Return the fields that differ; those that an older version did not write have their defaults."""
+    before = to_plain(read_dataclass(Section(RESUME, "", was, ConfigError), Recipe))
+    for recipe in (before, now):
+        recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name != "cache_gb"}
+    return [name for name in now if name not in FREE_ON_RESUME and before[name] != now[name]]

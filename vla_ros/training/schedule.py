@@ -45,7 +45,7 @@ class Schedule:
             return
         self._bad_epochs += 1
         if self._bad_epochs > self.options.patience:
-            self._reduction *= self.options.factor
+            self._reduction = max(self._reduction * self.options.factor, self.options.floor)
             self._bad_epochs = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from vla_ros.contract.parse.form import NUMERIC, check_form
 from vla_ros.contract.parse.joint_names import parse_joint_names
+from vla_ros.contract.parse.sensor_keys import check_sensor_key
 from vla_ros.contract.schema import (
     GOAL_IMAGE,
     INSTRUCTION,
@@ -42,9 +43,10 @@ def parse_input(at: Section) -> InputSpec:
         raise at.fail("frame", f"{type_name} carries no header and so no frame; leave it out")
     if not spec.begins_episode and spec.on_new_goal == "zero" and "on_new_goal" in at:
         raise at.fail("on_new_goal", "'zero' has a meaning only with 'begins_episode: true'; leave it out")
-    if kind.form == "joints":
-        return as_input(spec, names=spec.joints, fields=(spec.field,))
-    return as_input(spec)
+    joints = {"names": spec.joints, "fields": (spec.field,)} if kind.form == "joints" else {}
+    found = as_input(spec, **joints)
+    check_sensor_key(at, found)
+    return found
 
 
 def parse_instruction(at: Section) -> InputSpec:

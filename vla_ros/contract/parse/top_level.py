@@ -128,8 +128,7 @@ def _check_keys(contract: RobotContract, top: Section) -> None:
     by_key: dict[str, list[InputSpec]] = {}
     for index, spec in enumerate(contract.inputs):
         others = by_key.setdefault(spec.key, [])
-        form = spec.image or spec.points or spec.window or spec.depth
-        if others and (form or any(o.image or o.points or o.window or o.depth for o in others)):
+        if others and not all(other.is_vector for other in (spec, *others)):
             raise top.fail(f"inputs[{index}].key", f"'{spec.key}' is used twice; only vectors are joined")
         repeated = {name for other in others for name in other.names} & set(spec.names)
         if repeated:

@@ -11,10 +11,13 @@ them; ``topics`` and ``vocabulary`` hold what they share, ``file_forms`` what th
 from vla_ros.contract.schema.action import ActionSpec, GripperSpec, MeasuredPart, MeasuredSpec
 from vla_ros.contract.schema.action_topics import RecordSpec, SinkSpec
 from vla_ros.contract.schema.inputs import (
+    CameraInfoSpec,
     DepthRange,
     DepthSpec,
     ImageSpec,
     InputSpec,
+    MapRange,
+    MapSpec,
     PointsSpec,
     TransformSpec,
     WindowSpec,
@@ -46,6 +49,7 @@ __all__ = [
     "ActionSpec",
     "Alignment",
     "AlignmentSpec",
+    "CameraInfoSpec",
     "DepthRange",
     "DepthSpec",
     "FeatureSpec",
@@ -54,6 +58,8 @@ __all__ = [
     "InputSpec",
     "JointLimit",
     "LimitsSpec",
+    "MapRange",
+    "MapSpec",
     "MeasuredPart",
     "MeasuredRotation",
     "MeasuredSpec",

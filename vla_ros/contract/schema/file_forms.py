@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from vla_ros.contract.schema.inputs import DepthRange, DepthSpec, ImageSpec, InputSpec
+from vla_ros.contract.schema.inputs import (
+    CameraInfoSpec,
+    DepthRange,
+    DepthSpec,
+    ImageSpec,
+    InputSpec,
+    MapRange,
+    MapSpec,
+)
 from vla_ros.contract.schema.limits import LimitsSpec
 from vla_ros.contract.schema.robot import RobotContract
 from vla_ros.contract.schema.topics import LATCHED_QOS, QosSpec
@@ -23,6 +31,22 @@ class ImageFile(ImageSpec):
         About(
             "Given, the image is one of distances, 16UC1, 32FC1 or compressedDepth: the policy gets metres, NaN where "
             "nothing was measured. Resizing takes the nearest pixel. The key ends in `_depth`."
+        ),
+    ] = None
+    map: Annotated[
+        MapRange | None,
+        About(
+            "Given, the image is one of numbers, as a radar's range-Doppler map: 32FC1, 64FC1, 16UC1 or 8UC1, taken as "
+            "they are. Of the pixels that become one, the largest counts, so that no target is lost. The key is "
+            "`observation.radar.<radar>`."
+        ),
+    ] = None
+    info: Annotated[
+        CameraInfoSpec | None,
+        About(
+            "Calibration of the camera. It goes into the dataset, in `info` of the image's feature, as that of the "
+            "image that is stored there.",
+            unhashed="a camera calibrated anew is no other input",
         ),
     ] = None
 
@@ -122,9 +146,12 @@ def as_input(spec: InputFile, **changes: Any) -> InputSpec:
     return InputSpec(**{name: changes.get(name, getattr(spec, name)) for name in InputSpec.__dataclass_fields__})
 
 
-def _image_forms(spec: ImageFile) -> dict[str, ImageSpec | None]:
-    """Return the form of an image of colours, or of one of depth."""
-    form, depth = (spec.height, spec.width, spec.crop), spec.depth
-    if depth is None:
-        return {"image": ImageSpec(*form), "depth": None}
-    return {"image": None, "depth": DepthSpec(*form, min=depth.min, max=depth.max, unit=depth.unit)}
+def _image_forms(spec: ImageFile) -> dict[str, Any]:
+    """Return the form of an image of colours, of distances or of numbers, and its camera's calibration."""
+    size, depth, numbers = (spec.height, spec.width, spec.crop), spec.depth, spec.map
+    return {
+        "image": ImageSpec(*size) if depth is None and numbers is None else None,
+        "depth": None if depth is None else DepthSpec(*size, min=depth.min, max=depth.max, unit=depth.unit),
+        "map": None if numbers is None else MapSpec(*size, min=numbers.min, max=numbers.max),
+        "info": spec.info,
+    }

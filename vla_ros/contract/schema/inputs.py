@@ -51,6 +51,41 @@ class DepthSpec(ImageSpec, DepthRange):
     """Form of a depth image: float32 [height * width, 1], row by row, m; NaN where nothing was measured."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MapRange:
+    """The range of the numbers of an image that is neither of colours nor of distances."""
+
+    min: Annotated[float, About("Smallest number that the policy gets; smaller ones become it, −∞ too.")]
+    max: Annotated[float, About("Largest one.")]
+
+
+@dataclass(frozen=True)
+class MapSpec(ImageSpec, MapRange):
+    """Form of an image of numbers: float32 [height * width, 1], row by row; NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class CameraInfoSpec:
+    """The calibration of a camera as sensor_msgs/CameraInfo has it, of the incoming image; on a topic or as numbers."""
+
+    topic: Annotated[
+        str,
+        topic_name(
+            "Where the driver publishes it (sensor_msgs/msg/CameraInfo): it is recorded, and read from the bags."
+        ),
+    ] = ""
+    height: Annotated[int, About("Rows of the image that was calibrated.", unit="pixels", at_most=LARGEST_SIDE)] = 0
+    width: Annotated[int, About("Its columns.", unit="pixels", at_most=LARGEST_SIDE)] = 0
+    distortion_model: Annotated[str, About("As `plumb_bob`, `rational_polynomial` or `equidistant`.")] = "plumb_bob"
+    d: Annotated[tuple[float, ...], About("Distortion, as many numbers as the model has.", default="none")] = ()
+    k: Annotated[
+        tuple[float, ...],
+        About("Intrinsic matrix of the distorted image, by rows; without a topic it must be there.", default="none"),
+    ] = ()
+    r: Annotated[tuple[float, ...], About("Rectification, by rows: 9 numbers.", default="none")] = ()
+    p: Annotated[tuple[float, ...], About("Projection, by rows: 12 numbers.", default="none")] = ()
+
+
 @dataclass(frozen=True)
 class PointsSpec:
     """Form of a point cloud: float32 [count, len(fields)]; missing points are rows of NaN."""
@@ -66,7 +101,9 @@ class PointsSpec:
     fields: Annotated[
         tuple[str, ...],
         About(
-            "Fields of a point. Of a LaserScan: x, y, z, range, angle, intensity.", default="x, y, z; of a scan x, y"
+            "Fields of a point, as the cloud calls them. Of a LaserScan, a RadarScan, RadarTracks or a Path: see "
+            "[message types](message_types.md).",
+            default="by type",
         ),
     ] = ("x", "y", "z")
 
@@ -202,6 +239,23 @@ class InputSpec:
         About("Of a TFMessage, and only there: where a frame is in another at the tick.", default="required"),
     ] = None
     depth: Annotated[DepthSpec | None, About("Form of a depth image, which then has no `image`.", in_file=False)] = None
+    map: Annotated[MapSpec | None, About("Form of an image of numbers, likewise.", in_file=False)] = None
+    info: Annotated[
+        CameraInfoSpec | None,
+        About(
+            "Calibration of an image's camera.", unhashed="a camera calibrated anew is no other input", in_file=False
+        ),
+    ] = None
+
+    @property
+    def raster(self) -> ImageSpec | None:
+        """Form of an image of any kind: of colours, distances or numbers."""
+        return self.image or self.depth or self.map
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether its value is a vector, which may be joined to others."""
+        return not (self.raster or self.points or self.window)
 
     @property
     def is_static(self) -> bool:
@@ -218,8 +272,8 @@ class InputSpec:
         """Shape of this stream's part of the feature at one tick."""
         if self.image is not None:
             return (self.image.height, self.image.width, 3)
-        if self.depth is not None:
-            return (self.depth.height * self.depth.width, 1)
+        if self.raster is not None:
+            return (self.raster.height * self.raster.width, 1)
         if self.points is not None:
             return (self.points.count, len(self.points.fields))
         if self.window is not None:

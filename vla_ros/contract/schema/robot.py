@@ -1,7 +1,8 @@
 """A whole contract, and what datasets and policies see of it: its features and its hash."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from vla_ros.contract.hashing import contract_hash, contract_hash_v1
 from vla_ros.contract.schema.action import ActionSpec
@@ -32,6 +33,8 @@ class FeatureSpec:
         shape: At one tick, images as [height, width, 3].
         dtype: numpy name.
         names: Names of a vector's numbers, of a window's fields or of a point's fields.
+        camera_info: Calibration of the camera for the image of this shape, by the fields of sensor_msgs/CameraInfo;
+            None where it is not known. Two features are the same whatever it is.
     """
 
     key: str
@@ -39,6 +42,7 @@ class FeatureSpec:
     shape: tuple[int, ...]
     dtype: str
     names: tuple[str, ...]
+    camera_info: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,8 @@ class RobotContract:
 def _input_feature(spec: InputSpec) -> FeatureSpec:
     if spec.image is not None:
         return FeatureSpec(spec.key, "image", spec.shape, "uint8", ("height", "width", "channels"))
-    if spec.depth is not None:  # points of one number: NaN is "none" for both, and no policy takes it for colours
-        return FeatureSpec(spec.key, "points", spec.shape, "float32", ("depth",))
+    if spec.raster is not None:  # points of one number: NaN is "none" for both, and no policy takes it for colours
+        return FeatureSpec(spec.key, "points", spec.shape, "float32", ("depth" if spec.depth else "value",))
     if spec.points is not None:
         return FeatureSpec(spec.key, "points", spec.shape, "float32", spec.points.fields)
     kind: Literal["window", "vector"] = "window" if spec.window is not None else "vector"

@@ -5,7 +5,6 @@ a distance that nobody measured. Resizing takes the pixel under the centre of ea
 """
 
 import struct
-import sys
 from typing import Any
 
 import cv2
@@ -17,6 +16,7 @@ from vla_ros.data_types import DecodeError
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.messages.forms.image_headers import read_header
 from vla_ros.messages.forms.images import MAX_PIXELS, MAX_SIDE
+from vla_ros.messages.forms.rasters import cropped, raw_values
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "16UC1": np.dtype("u2"),
@@ -44,21 +44,7 @@ def decode_depth(form: DepthSpec, message: Any, place: str) -> NDArray[np.float3
     Raises:
         DecodeError: Another encoding, too little data, or a crop beyond the image.
     """
-    dtype = _DTYPES.get(message.encoding)
-    if dtype is None:
-        raise DecodeError(f"{place}: encoding '{plain(message.encoding)}' is no depth; known are {', '.join(_DTYPES)}")
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data, row_bytes = np.frombuffer(message.data, dtype=np.uint8), width * dtype.itemsize
-    if not height or not width or step < row_bytes or len(data) < step * (height - 1) + row_bytes:
-        raise DecodeError(
-            f"{place}: a {width}x{height} '{message.encoding}' image needs {height} rows of at least {row_bytes} "
-            f"bytes, got step {step} and {len(data)} bytes"
-        )
-    rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1), writeable=False)
-    values: NDArray[Any] = np.ascontiguousarray(rows).view(dtype)
-    if bool(message.is_bigendian) != (sys.byteorder == "big"):
-        values = values.byteswap()
-    return _fitted(form, values, place)
+    return _fitted(form, raw_values(message, _DTYPES, "depth", place), place)
 
 
 def decode_compressed_depth(form: DepthSpec, message: Any, place: str) -> NDArray[np.float32]:
@@ -103,14 +89,7 @@ def decode_compressed_depth(form: DepthSpec, message: Any, place: str) -> NDArra
 
 def _fitted(form: DepthSpec, values: NDArray[Any], place: str) -> NDArray[np.float32]:
     """Crop, take the pixels of the new size, scale to metres, and leave out what is invalid."""
-    if form.crop is not None:
-        top, left, height, width = form.crop
-        if top + height > values.shape[0] or left + width > values.shape[1]:
-            raise DecodeError(
-                f"{place}: crop {list(form.crop)} (top, left, height, width) goes beyond the image of "
-                f"{values.shape[1]}x{values.shape[0]} pixels"
-            )
-        values = values[top : top + height, left : left + width]
+    values = cropped(values, form.crop, place)
     rows, columns = (_nearest(old, new) for old, new in zip(values.shape, (form.height, form.width), strict=True))
     chosen = values[np.ix_(rows, columns)]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vla_ros.contract import InputSpec
-from vla_ros.contract.types import AsInput
+from vla_ros.contract.types import AsInput, SensorKey
 from vla_ros.data_types import Array
 from vla_ros.messages.forms.vectors import as_finite_float32, field_values
 
@@ -33,6 +33,8 @@ def decode_fields(spec: InputSpec, message: Any, place: str) -> Array:
     return as_finite_float32(field_values(message, spec.fields, place), spec.names, place)
 
 
-def fields_input(all_fields: tuple[str, ...], sample: Callable[[InputSpec, int, Any], Any]) -> AsInput:
+def fields_input(
+    all_fields: tuple[str, ...], sample: Callable[[InputSpec, int, Any], Any], *keys: SensorKey
+) -> AsInput:
     """Return how a type is an input whose fields may be selected, all of them by default."""
-    return AsInput("fields", decode_fields, sample, all_fields, all_fields)
+    return AsInput("fields", decode_fields, sample, all_fields, all_fields, keys)

@@ -50,11 +50,11 @@ def decode_point_cloud(form: PointsSpec, message: Any, place: str) -> NDArray[np
             f"{len(data)} bytes in rows of {row_step}"
         )
     if not needed:
-        return _fit(np.empty((0, len(form.fields)), np.float32), form.count)
+        return fit_points(np.empty((0, len(form.fields)), np.float32), form.count)
     rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (row_step, 1), writeable=False)
     points = np.ascontiguousarray(rows).reshape(-1).view(_dtype(fields, point_step))
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is dropped
-        return _fit(np.stack([points[name].astype(np.float32) for name in form.fields], axis=-1), form.count)
+        return fit_points(np.stack([points[name].astype(np.float32) for name in form.fields], axis=-1), form.count)
 
 
 def decode_laser_scan(form: PointsSpec, message: Any, place: str) -> NDArray[np.float32]:
@@ -85,7 +85,7 @@ def decode_laser_scan(form: PointsSpec, message: Any, place: str) -> NDArray[np.
                 raise DecodeError(f"{place}: a laser scan has no '{name}'; fields are {', '.join(_SCAN_FIELDS)}.{hint}")
         points = np.stack([columns[name]().astype(np.float32) for name in form.fields], axis=-1)
     hit = (ranges >= message.range_min) & (ranges <= message.range_max)
-    return _fit(points[hit], form.count)
+    return fit_points(points[hit], form.count)
 
 
 def _wanted_fields(form: PointsSpec, message: Any, point_step: int, place: str) -> dict[str, tuple[str, int]]:
@@ -148,8 +148,8 @@ def _intensities(message: Any, expected: int, place: str, *, wanted: bool) -> ND
     return values
 
 
-def _fit(points: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Drop points that are not finite, then thin out or pad to `count` rows."""
+def fit_points(points: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Drop points that are not finite, then thin out evenly by index, or pad by rows of NaN, to `count` rows."""
     points = points[np.isfinite(points).all(axis=-1)]
     if len(points) > count:
         points = points[np.arange(count) * len(points) // count]

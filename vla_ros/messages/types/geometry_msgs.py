@@ -3,7 +3,7 @@
 from typing import Any
 
 from vla_ros.contract import ActionSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
-from vla_ros.contract.types import AsRecord, AsSink, MessageType
+from vla_ros.contract.types import AsRecord, AsSink, MessageType, SensorKey
 from vla_ros.data_types import Array, Command, ContractError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.cartesian import motion_of_pose, motion_of_twist
@@ -136,6 +136,8 @@ ROWS = (
     MessageType(
         "geometry_msgs/msg/WrenchStamped",
         "Force and torque, N and Nm.",
-        as_input=fields_input(under("wrench", xyz("force") + xyz("torque")), _wrench_sample),
+        as_input=fields_input(
+            under("wrench", xyz("force") + xyz("torque")), _wrench_sample, SensorKey("observation.wrench.<name>")
+        ),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vla_ros.contract import ActionSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
-from vla_ros.contract.types import AsInput, AsRecord, AsSink, MessageType
+from vla_ros.contract.types import AsInput, AsRecord, AsSink, MessageType, SensorKey
 from vla_ros.data_types import Array, Command, DecodeError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.forms.fields import decode_fields, fields_input, xyz, xyzw
@@ -30,6 +30,10 @@ def _image(spec: InputSpec, message: Any, place: str) -> Array:
         from vla_ros.messages.forms.depth import decode_depth  # OpenCV
 
         return decode_depth(spec.depth, message, place)
+    if spec.map is not None:
+        from vla_ros.messages.forms.maps import decode_map
+
+        return decode_map(spec.map, message, place)
     from vla_ros.messages.forms.images import decode_image  # OpenCV
 
     return decode_image(_given(spec.image, spec), message, place)
@@ -40,6 +44,10 @@ def _image_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
         values = rng.integers(0, round(1.2 * spec.depth.max / spec.depth.unit), (96, 128)).astype(np.uint16)
         header = samples.header(stamp_ns, spec.frame)
         return samples.new(spec.type, header, 96, 128, "16UC1", 0, 256, values.view(np.uint8).reshape(-1))
+    if spec.map is not None:
+        numbers = rng.uniform(spec.map.min, spec.map.max, (96, 128)).astype(np.float32)
+        header = samples.header(stamp_ns, spec.frame)
+        return samples.new(spec.type, header, 96, 128, "32FC1", 0, 512, numbers.view(np.uint8).reshape(-1))
     height, width = (96, 128) if spec.image is None or spec.image.crop is None else (480, 640)
     pixels = rng.integers(0, 256, height * width * 3, dtype=np.uint8)
     return samples.new(spec.type, samples.header(stamp_ns, spec.frame), height, width, "rgb8", 0, width * 3, pixels)
@@ -57,6 +65,12 @@ def _compressed_image(spec: InputSpec, message: Any, place: str) -> Array:
 
 def _compressed_image_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
     import cv2
+
+    if spec.depth is not None:
+        values = rng.integers(0, round(1.2 * spec.depth.max / spec.depth.unit), (96, 128)).astype(np.uint16)
+        png = np.concatenate([np.zeros(12, np.uint8), cv2.imencode(".png", values)[1].reshape(-1)])
+        header = samples.header(stamp_ns, spec.frame)
+        return samples.new(spec.type, header, "16UC1; compressedDepth png", png)
 
     pixels = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
     data = cv2.imencode(".jpg", pixels)[1].reshape(-1)
@@ -143,39 +157,69 @@ def _range_sample(spec: InputSpec, stamp_ns: int, rng: Rng) -> Any:
     return samples.new(spec.type, header, 0, 0.1, 0.05, 4.0, float(rng.uniform(0.1, 4.0)), 0.0)
 
 
+_EFFORT_KEYS = tuple(
+    SensorKey(pattern, lambda spec: spec.fields == ("effort",))
+    for pattern in ("observation.effort", "observation.effort.<name>")
+)
+
+_IMAGE_KEYS = (
+    SensorKey("observation.images.<camera>", lambda spec: spec.raster is None or spec.raster is spec.image),
+    SensorKey("observation.images.<camera>_depth", lambda spec: spec.depth is not None),
+    SensorKey("observation.radar.<radar>", lambda spec: spec.map is not None),
+)
+
+
 ROWS = (
     MessageType(
         "sensor_msgs/msg/Image",
-        "A camera's image, cropped, resized, RGB; or depth, 16UC1 or 32FC1, in metres.",
-        as_input=AsInput("image", _image, _image_sample),
+        "A camera's image, cropped, resized, RGB; or depth, 16UC1 or 32FC1, in metres; or a map of numbers, 32FC1.",
+        as_input=AsInput("image", _image, _image_sample, keys=_IMAGE_KEYS),
     ),
     MessageType(
         "sensor_msgs/msg/CompressedImage",
         "The same as JPEG, PNG, TIFF, WebP or BMP; or depth as PNG of compressedDepth.",
-        as_input=AsInput("image", _compressed_image, _compressed_image_sample),
+        as_input=AsInput("image", _compressed_image, _compressed_image_sample, keys=_IMAGE_KEYS),
     ),
     MessageType(
         "sensor_msgs/msg/JointState",
         "Positions, velocities or efforts of joints, found by name; recorded or sent, the commanded positions.",
-        as_input=AsInput("joints", _joints, _joints_sample),
+        as_input=AsInput("joints", _joints, _joints_sample, keys=_EFFORT_KEYS),
         as_record=AsRecord(("joint_position",), _recorded_joints, _recorded_joints_sample, carries="any"),
         as_sink=AsSink(("joint_position",), _joints_command, carries="any"),
     ),
     MessageType(
         "sensor_msgs/msg/Imu",
         "A window of an inertial sensor's samples (REP-145).",
-        as_input=AsInput("window", _imu, _imu_sample, _IMU + xyzw("orientation"), _IMU),
+        as_input=AsInput(
+            "window",
+            _imu,
+            _imu_sample,
+            _IMU + xyzw("orientation"),
+            _IMU,
+            keys=(SensorKey("observation.imu.<imu>"),),
+        ),
     ),
     MessageType(
         "sensor_msgs/msg/PointCloud2",
-        "Points of a LiDAR, a radar or a depth camera.",
-        as_input=AsInput("points", _point_cloud, _point_cloud_sample, fields=("x", "y", "z")),
+        "Points of a LiDAR, a radar (fields as vx, vy, rcs) or a depth camera.",
+        as_input=AsInput(
+            "points",
+            _point_cloud,
+            _point_cloud_sample,
+            fields=("x", "y", "z"),
+            keys=(SensorKey("observation.points.<lidar>"), SensorKey("observation.radar.<radar>")),
+        ),
     ),
     MessageType(
         "sensor_msgs/msg/LaserScan",
         "The hits of a planar LiDAR as points (REP-117).",
         as_input=AsInput(
-            "points", _laser_scan, _laser_scan_sample, ("x", "y", "z", "range", "angle", "intensity"), ("x", "y")
+            "points",
+            _laser_scan,
+            _laser_scan_sample,
+            ("x", "y", "z", "range", "angle", "intensity"),
+            ("x", "y"),
+            keys=(SensorKey("observation.scan.<lidar>"),),
         ),
     ),
     MessageType("sensor_msgs/msg/Range", "One distance, m.", as_input=fields_input(("range",), _range_sample)),

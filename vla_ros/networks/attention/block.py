@@ -112,13 +112,14 @@ class Attention(nn.Module):
     def project(self, query_BQD: Tensor, key_BKD: Tensor, value_BKD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries [B, Q, N, h], keys and values [B, K, G, h]."""
         if hasattr(self, "joined"):
-            weights = self.joined.weight.split(self.widths)
-            biases = self.joined.bias.split(self.widths) if self.joined.bias is not None else (None, None, None)
+            weights = torch.split_with_sizes(self.joined.weight, self.widths)
+            bias = self.joined.bias
+            biases = (None, None, None) if bias is None else torch.split_with_sizes(bias, self.widths)
             inputs = (query_BQD, key_BKD, value_BKD)
             made = [functional.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
         else:
             made = [self.query(query_BQD), self.key(key_BKD), self.value(value_BKD)]
-        query, key, value = (part.unflatten(-1, (-1, self.head_dim)) for part in made)
+        query, key, value = (part.view(*part.shape[:-1], -1, self.head_dim) for part in made)
         return query, key, value
 
     def attend(
@@ -214,14 +215,20 @@ class Block(nn.Module):
         order: Names of its parts in the order in which their parameters are listed; None: that in which they run.
     """
 
+    attention: Attention
+    memory_attention: Attention
+    attention_norm: nn.Module
+    memory_norm: nn.Module
+    mlp: nn.Module
+    mlp_norm: nn.Module
+
     def __init__(self, options: BlockOptions, order: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self.options = options
         names = ("attention", "memory", "mlp") if options.memory else ("attention", "mlp")
         for name in names:
             part: nn.Module = _feed_forward(options) if name == "mlp" else Attention(options)
-            norm = RmsNorm(options.width, options.eps) if options.norm == "rms" else None
-            norm = norm or nn.LayerNorm(options.width, eps=options.eps)
+            norm = _norm(options)
             pair = [(f"{name}_attention" if name == "memory" else name, part), (f"{name}_norm", norm)]
             for key, module in reversed(pair) if options.norm_first else pair:
                 self.add_module(key, module)
@@ -232,8 +239,7 @@ class Block(nn.Module):
     def project(self, tokens_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries [B, L, N, h], keys and values [B, L, G, h] of a pre-norm block, positions not yet applied."""
         normed_BLD = self.attention_norm(tokens_BLD)
-        projected: tuple[Tensor, Tensor, Tensor] = self.attention.project(normed_BLD, normed_BLD, normed_BLD)
-        return projected
+        return self.attention.project(normed_BLD, normed_BLD, normed_BLD)
 
     def finish(self, tokens_BLD: Tensor, gathered_BLNh: Tensor) -> Tensor:
         """Return the output [B, L, D] of a pre-norm block from its input and what its queries gathered."""
@@ -291,7 +297,15 @@ def broadcast_mask(allow: Tensor | None) -> Tensor | None:
 def _weights(query_BNQh: Tensor, key_BGKh: Tensor, allow: Tensor | None) -> Tensor:
     key_BNKh = key_BGKh.repeat_interleave(query_BNQh.shape[1] // key_BGKh.shape[1], dim=1)
     scores_BNQK = query_BNQh @ key_BNKh.transpose(-1, -2) * query_BNQh.shape[-1] ** -0.5
-    return (scores_BNQK if allow is None else scores_BNQK.masked_fill(~allow, float("-inf"))).softmax(dim=-1)
+    if allow is not None:
+        scores_BNQK = scores_BNQK.masked_fill(~allow, float("-inf"))
+    return torch.softmax(scores_BNQK, dim=-1)
+
+
+def _norm(options: BlockOptions) -> nn.Module:
+    if options.norm == "rms":
+        return RmsNorm(options.width, options.eps)
+    return nn.LayerNorm(options.width, eps=options.eps)
 
 
 def _feed_forward(options: BlockOptions) -> nn.Module:

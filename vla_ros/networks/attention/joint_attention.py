@@ -9,7 +9,7 @@ N heads, K key-value heads, h head_dim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,12 @@ class ExpertOptions(Checked):
             raise ConfigError(f"expert: width={self.width} must be an even number of at least 2.")
 
 
+class ExpertBlock(Block):
+    """A block whose halves run apart, around an attention that several experts share."""
+
+    checkpointed_methods: ClassVar[tuple[str, ...]] = ("project", "finish")
+
+
 class Expert(nn.Module):
     """A stack of blocks and a final norm: one set of weights for some of a sequence's tokens.
 
@@ -75,7 +81,7 @@ class Expert(nn.Module):
             bias=False,
             xavier=False,
         )
-        self.layers = nn.ModuleList(Block(block) for _ in range(attention.depth))
+        self.layers = nn.ModuleList(ExpertBlock(block) for _ in range(attention.depth))
         self.final_norm = RmsNorm(options.width)
 
     def layer(self, index: int) -> Block:

@@ -27,7 +27,7 @@ from vla_ros.nodes.common.memory import keep_message_buffers
 from vla_ros.nodes.common.parameters import declare_parameters
 from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS
 from vla_ros.nodes.policy.session import PolicySession
-from vla_ros.nodes.policy.status import diagnostics, policy_status
+from vla_ros.nodes.policy.status import diagnostics, late_message, policy_status
 from vla_ros.runtime.loading import LoadCheckpoint, LoadedPolicy, load_policy
 from vla_ros.safety import StopLatch
 from vla_ros_msgs.msg import PolicyStatus
@@ -78,6 +78,7 @@ class PolicyNode(LifecycleNode):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status_publisher = self.create_publisher(PolicyStatus, "~/status", latched)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self._late_publisher = self.create_publisher(DiagnosticArray, "~/late_samples", 100)
         self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         self.create_service(LoadPolicy, "~/load_policy", self._on_load_policy)
         self.create_service(Trigger, "~/stop", self._on_stop)
@@ -192,6 +193,10 @@ class PolicyNode(LifecycleNode):
                 self._say(cause)
             elif self._active_periods == _SILENT_AFTER:
                 self._hint_at_transport(session)
+        if session is not None and (late := session.runtime.pipeline.take_late()):
+            message = late_message(late)
+            message.header.stamp = self.get_clock().now().to_msg()
+            self._late_publisher.publish(message)
         for entry in [entry for entry in self._pending if not entry[0].is_alive()]:
             self._pending.remove(entry)
             entry[1]()

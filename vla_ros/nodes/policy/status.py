@@ -1,11 +1,13 @@
 """PolicyStatus and diagnostics of the policy node, built from what its parts say. Decides nothing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_ros.nodes.policy.session import PolicySession
 from vla_ros.runtime import ControlState
+from vla_ros.streams import LateSample
 from vla_ros_msgs.msg import PolicyStatus
 
 _STATES = {
@@ -66,10 +68,25 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
             "decode_errors": stream.decode_errors,
             "unstamped": stream.unstamped,
             "overflows": stream.overflows,
+            "late": stream.late,
             **{f"age_s of {name}": f"{age_s:.3f}" for name, age_s in stream.parts},
         }
         level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.WARN if text else DiagnosticStatus.OK
         entries.append(_entry(level, f"{name}: {stream.topic}", text or "ok", values))
+    return DiagnosticArray(status=entries)
+
+
+def late_message(late: Sequence[LateSample]) -> DiagnosticArray:
+    """Return late samples as ``vla_ros replay --late-samples`` reads them, without the header stamp.
+
+    One status for each topic; its values are pairs of PART@STAMP, the sample's, and the newest tick that was assembled
+    without it, both in ns.
+    """
+    entries = []
+    for topic in dict.fromkeys(item.topic for item in late):
+        own = {f"{item.part}@{item.stamp_ns}": item.missed_ns for item in late if item.topic == topic}
+        text = f"{len(own)} samples came after a tick that they belong to"
+        entries.append(_entry(DiagnosticStatus.WARN, topic, text, own))
     return DiagnosticArray(status=entries)
 
 

@@ -33,6 +33,7 @@ from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros_msgs.srv import StartEpisode, StopEpisode
 
 STATUS_TYPE = "vla_ros_msgs/msg/EpisodeStatus"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 HOLD_BACK_S = 0.5
 """News of a new episode may arrive this much later than its first messages: topics are not ordered among each other."""
@@ -64,10 +65,14 @@ def recorded_topics(contract: RobotContract, episode_status_topic: str) -> tuple
     if contract.goal is not None:
         goal = contract.goal
         topics.append(RecordedTopic(goal.topic, goal.type, goal.qos, stamped=False, latched=True))
+    infos = {s.info.topic: s.qos for s in contract.inputs if s.info is not None and s.info.topic}
+    topics += [RecordedTopic(name, CAMERA_INFO_TYPE, qos) for name, qos in infos.items()]
     static = {s.transform.static_topic for s in contract.inputs if s.transform is not None}
-    topics += [RecordedTopic(name, TF_MESSAGE, local, stamped=False, latched=True) for name in sorted(static)]
     if find_spec("tf2_msgs") is not None:
-        topics.append(RecordedTopic("/tf_static", "tf2_msgs/msg/TFMessage", local, stamped=False, latched=True))
+        static.add("/tf_static")
+    # As many nodes publish a part of it, what each said last must fit the queue
+    several = QosSpec("reliable", "transient_local", 100)
+    topics += [RecordedTopic(t, TF_MESSAGE, several, stamped=False, latched=True, adds_up=True) for t in sorted(static)]
     if episode_status_topic:
         topics.append(RecordedTopic(episode_status_topic, STATUS_TYPE, QosSpec("reliable", depth=10)))
     return tuple({topic.name: topic for topic in reversed(topics)}.values())[::-1]  # the first of each name

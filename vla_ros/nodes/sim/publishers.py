@@ -6,6 +6,7 @@ by element, 30 ms and more for an image.
 
 import array
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,19 @@ class RclpyMaker:
         if code == "B":
             return array.array("B", np.asarray(values, np.uint8).tobytes())
         return array.array(code, values)
+
+    def image(self, of: Any, pixels: NDArray[Any], encoding: str) -> Any:
+        """Return a sensor_msgs/Image, made by cv_bridge."""
+        message = _bridge().cv2_to_imgmsg(np.ascontiguousarray(pixels), encoding)
+        message.header = of
+        return message
+
+
+@lru_cache(maxsize=1)
+def _bridge() -> Any:
+    from cv_bridge import CvBridge  # with OpenCV: who publishes no image does without
+
+    return CvBridge()
 
 
 def time_message(stamp_ns: int) -> Time:

@@ -109,6 +109,6 @@ class ActWalkthroughConfig(ActConfig):
             only=REGRESSED,
         ),
     ] = True
-    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
-        True
-    )
+    magnitude_weighting: Annotated[
+        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
+    ] = True

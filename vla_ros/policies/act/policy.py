@@ -7,7 +7,7 @@ a map, P pixels of all maps, Z latent_dim, L tokens, D width.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -252,6 +252,8 @@ class MapTokens(nn.Module):
         map_shapes: (C, h, w) of each camera.
     """
 
+    map_positions_PD: Tensor
+
     def __init__(self, config: ActConfig, map_shapes: Sequence[tuple[int, int, int]]) -> None:
         super().__init__()
         width, self.steps = config.width, config.n_obs_steps
@@ -270,9 +272,9 @@ class MapTokens(nn.Module):
 
     def positions(self) -> Tensor:
         """Return the positions of all tokens, float [L, D]."""
-        vectors = list(self.vector_positions_ND.split(1))
+        vectors = list(torch.split(self.vector_positions_ND, 1))
         placed = [vectors.pop(0)] if self.latent is not None else []
-        groups = vectors + list(cast("Tensor", self.map_positions_PD).split(self.n_places))
+        groups = vectors + list(torch.split_with_sizes(self.map_positions_PD, self.n_places))
         for group_PD in groups:  # frame by frame, each frame's places in order
             group_TPD = group_PD.expand(self.steps, *group_PD.shape)
             group_TPD = group_TPD if self.frames_TD is None else group_TPD + self.frames_TD[:, None]

@@ -70,9 +70,9 @@ class BcConfig(ActionObjectiveConfig):
         ObjectiveName,
         About("Error of the regression, `cross_entropy` over bins, or `flow_matching` or `diffusion` of the chunk."),
     ] = "smooth_l1"
-    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
-        True
-    )
+    magnitude_weighting: Annotated[
+        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
+    ] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,8 +15,8 @@ from vla_ros.networks.temporal.frame_padding import without_padding
 from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, Request
 from vla_ros.policies.bc.config import BcConfig
-from vla_ros.policies.bc.memory import GruMemory, chunks_of_every_frame
 from vla_ros.policies.common.action_objective import repeated
+from vla_ros.policies.common.every_frame import GruMemory, chunks_of_every_frame
 from vla_ros.policies.common.observation_tokens import CameraEncoders
 from vla_ros.registry import HEADS, build_part
 

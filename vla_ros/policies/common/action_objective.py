@@ -66,9 +66,9 @@ class ActionObjectiveConfig(PolicyConfig):
             only=REGRESSED,
         ),
     ] = False
-    magnitude_weighting: Annotated[bool, About("Multiply each step's loss by 1 + 2‖a‖ of its (normalised) target.")] = (
-        False
-    )
+    magnitude_weighting: Annotated[
+        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
+    ] = False
     bins: Annotated[int, About("V, over [−1, 1].", at_least=2, only=_BINNED)] = 256
     magnitude_names: Annotated[
         tuple[str, ...],
@@ -207,8 +207,8 @@ class ActionObjective:
     @cached_property
     def rule(self) -> Any:
         """The thing of that name: the error of a regression, or an object with the methods of its form."""
-        thing = OBJECTIVES[self.name]
-        return thing.from_options(self.config) if isinstance(thing, type) else thing
+        thing: Any = OBJECTIVES[self.name]
+        return thing if self.form == "regression" else thing.from_options(self.config)
 
     @property
     def form(self) -> str:

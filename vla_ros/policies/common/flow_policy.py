@@ -94,7 +94,7 @@ class FlowPolicy(Policy):
 
     def outputs(self, velocity_BHN: Tensor) -> Tensor:
         """Return the expert's numbers as the objective has them: [B, H, A], of bins [B, H, A, V]."""
-        return velocity_BHN.unflatten(-1, self.objective.raw_shape)
+        return velocity_BHN.view(*velocity_BHN.shape[:2], *self.objective.raw_shape)
 
     def velocity(
         self, noised_BHA: Tensor, time_B: Tensor, encoded: EncodedContext, valid_BH: Tensor | None = None

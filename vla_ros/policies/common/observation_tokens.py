@@ -116,7 +116,7 @@ class ObservationTokens:
 
     def with_tokens(self, tokens_BLD: Tensor) -> "ObservationTokens":
         """Return the same parts with other tokens, float [B, L, D]."""
-        pieces = tokens_BLD.split([count for _, count in self.segments], dim=1)
+        pieces = torch.split_with_sizes(tokens_BLD, [count for _, count in self.segments], dim=1)
         return ObservationTokens(
             tuple(replace(part, tokens_BND=piece) for part, piece in zip(self.parts, pieces, strict=True))
         )
@@ -133,6 +133,7 @@ class TokenAssembler(nn.Module):
 
     Attributes:
         tokens_per_frame: Sensor tokens of one frame.
+        adds_nothing: Whether there are neither sensors nor a memory.
 
     Raises:
         ConfigError: An encoder cannot read its input, or the memory takes no such options.
@@ -147,6 +148,7 @@ class TokenAssembler(nn.Module):
         self.sensor_embedding_SD = nn.Parameter(torch.zeros(len(encoders), width)) if encoders else None
         self.tokens_per_frame = sum(encoder.n_tokens for encoder in encoders)
         self.memory = _memory(config.memory, width) if config.memory is not None else None
+        self.adds_nothing = not encoders and self.memory is None
 
     def frame_parts(self, observation: Batch) -> list[TokenPart]:
         """Return the tokens of each sensor in every frame, float [B, T, N, D], and their validity, bool [B, T, N].

@@ -1,0 +1,60 @@
+"""Sensors of a kind have the same key in every contract; another one is refused with the right one named."""
+
+from typing import Any
+
+import pytest
+
+from vla_ros.data_types import ContractError
+
+IMAGE = {"height": 4, "width": 4}
+DEPTH = {**IMAGE, "depth": {"min": 0.1, "max": 4.0}}
+MAP = {**IMAGE, "map": {"min": -90.0, "max": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("type_name", "key", "right"),
+    [
+        ("sensor_msgs/msg/LaserScan", "observation.points.front", "observation.scan.front"),
+        ("sensor_msgs/msg/LaserScan", "observation.lidar", "observation.scan.lidar"),
+        ("sensor_msgs/msg/PointCloud2", "observation.lidar.roof", "observation.points.roof"),
+        ("sensor_msgs/msg/Imu", "observation.imu", "observation.imu.imu"),
+        ("sensor_msgs/msg/Image", "observation.front", "observation.images.front"),
+        ("sensor_msgs/msg/CompressedImage", "observation.images.front_depth", "observation.images.front"),
+        ("geometry_msgs/msg/WrenchStamped", "observation.state", "observation.wrench.state"),
+        ("radar_msgs/msg/RadarScan", "observation.points.bumper", "observation.radar.bumper"),
+        ("radar_msgs/msg/RadarTracks", "observation.tracks", "observation.radar.tracks"),
+    ],
+)
+def test_a_sensor_under_another_key_is_refused(type_name: str, key: str, right: str, make_contract: Any) -> None:
+    with pytest.raises(ContractError, match=rf"key '{key}' is no key of {type_name}, which is .*; call it {right}$"):
+        make_contract(type_name, key=key)
+    assert make_contract(type_name, key=right).inputs[0].key == right
+
+
+@pytest.mark.parametrize(
+    ("image", "key", "right"),
+    [
+        (DEPTH, "observation.images.front", "observation.images.front_depth"),
+        (DEPTH, "observation.depth", "observation.images.depth_depth"),
+        (MAP, "observation.images.bumper", "observation.radar.bumper"),
+    ],
+)
+def test_the_form_of_an_image_decides_its_key(image: Any, key: str, right: str, make_contract: Any) -> None:
+    with pytest.raises(ContractError, match=f"call it {right}$"):
+        make_contract("sensor_msgs/msg/Image", key=key, image=image)
+    assert make_contract("sensor_msgs/msg/Image", key=right, image=image).inputs[0].key == right
+
+
+def test_efforts_have_a_key_of_their_own_and_positions_any(make_contract: Any) -> None:
+    joints = "sensor_msgs/msg/JointState"
+    with pytest.raises(ContractError, match=r"call it observation\.effort$"):
+        make_contract(joints, field="effort", key="observation.state")
+    for key in ("observation.effort", "observation.effort.left"):
+        assert make_contract(joints, field="effort", key=key).inputs[0].key == key
+    assert make_contract(joints, field="position", key="observation.anything").inputs[0].key == "observation.anything"
+
+
+def test_radar_points_may_come_as_a_cloud_with_the_radar_s_fields(make_contract: Any) -> None:
+    points = {"count": 64, "fields": ["x", "y", "vx", "vy", "rcs"]}
+    contract = make_contract("sensor_msgs/msg/PointCloud2", key="observation.radar.front", points=points)
+    assert contract.features["observation.radar.front"].names == ("x", "y", "vx", "vy", "rcs")
