@@ -23,7 +23,7 @@ from vla_ros.messages.message_types import deserialize, serialize
 pytestmark = pytest.mark.slow
 
 
-def with_data(folder: Path) -> Path:
+def with_data(folder: Path, **options: Any) -> Path:
     """Put a small dataset where the pages expect the simulated robot's."""
     spec = importlib.util.spec_from_file_location("training_fixtures", ROOT / "test/training/conftest.py")
     assert spec is not None
@@ -31,7 +31,7 @@ def with_data(folder: Path) -> Path:
     fixtures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fixtures)
     (folder / "data").mkdir()
-    fixtures.write_dataset(folder / "data/metaworld_push")
+    fixtures.write_dataset(folder / "data/metaworld_push", **options)
     return folder
 
 
@@ -64,6 +64,18 @@ def test_an_encoder_is_added_as_the_page_says(tmp_path: Path) -> None:
         {"kind": "encoders", "name": "my_encoder", "package": "my-encoders", "version": "1.0"}
     ]
     with pytest.raises(CheckpointError, match=r"backbone 'my_encoder' of my-encoders 1\.0, which is not"):
+        load_checkpoint(checkpoint)
+
+
+@pytest.mark.egl
+def test_a_sensor_is_added_as_the_page_says(tmp_path: Path) -> None:
+    printed = follow("add_a_sensor.md", with_data(tmp_path, lidar=True))
+    assert "torch.Size([2, 3, 8, 3]) torch.Size([2, 3])" in printed
+    checkpoint = tmp_path / "out/my_sensor/checkpoint"
+    assert parts_of(checkpoint) == [
+        {"kind": "sensors", "name": "nearest_points", "package": "my-sensors", "version": "1.0"}
+    ]
+    with pytest.raises(CheckpointError, match=r"sensor encoder 'nearest_points' of my-sensors 1\.0, which is not"):
         load_checkpoint(checkpoint)
 
 

@@ -109,9 +109,7 @@ def test_velocities_equal_those_of_transformers(ours, theirs, time):
     noised = torch.randn(3, HORIZON, SIZE, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = velocity_of(theirs, batch, noised, time_B)
-        got = ours.joint_velocity(
-            ours.embed_context(batch), noised, time_B, torch.ones(3, HORIZON, dtype=torch.bool)
-        )
+        got = ours.joint_velocity(ours.embed_context(batch), noised, time_B, torch.ones(3, HORIZON, dtype=torch.bool))
     assert expected.std() > 0.1
     torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5)
 

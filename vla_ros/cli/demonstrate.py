@@ -48,6 +48,9 @@ def add_parser(commands: "Subparsers") -> None:
     parser.add_argument(
         "--time-limit", type=positive_float, default=10.0, metavar="S", help="robot time per episode, s"
     )
+    parser.add_argument(
+        "--instruction", default="", metavar="TEXT", help="what the demonstrations show, recorded in every bag"
+    )
     add_simulation_options(parser)
 
 
@@ -63,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         noise_std=arguments.noise,
         first_seed=arguments.first_seed,
         time_limit_s=arguments.time_limit,
+        instruction=arguments.instruction.strip(),
         domain_id=arguments.domain_id,
     )
     with progress("demonstration", options.episodes) as advance:

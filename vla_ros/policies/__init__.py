@@ -9,7 +9,7 @@ from vla_ros.policies.base import (
     PolicyState,
     image_shape,
 )
-from vla_ros.policies.old_names import current_policy, current_weights
+from vla_ros.policies.old_names import current_policy
 from vla_ros.policies.registry import build_policy, options_of, policy_class, policy_config, policy_names
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "PolicyState",
     "build_policy",
     "current_policy",
-    "current_weights",
     "image_shape",
     "options_of",
     "policy_class",

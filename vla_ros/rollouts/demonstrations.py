@@ -4,17 +4,22 @@ The robot waits for the expert at every tick (lock-step), so that what is record
 how busy the machine is. The recorder begins and ends the bags by itself, from the robot's episode status.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
 
+from vla_ros.contract import load_contract
 from vla_ros.data_types import ConfigError, UserError
 from vla_ros.evaluation.rollout_report import EpisodeTrace
+from vla_ros.messages.types.std_msgs import MAX_TEXT
 from vla_ros.rollouts.over_ros import START_TIMEOUT_S, RolloutOptions, Session, rollout_session
-from vla_ros.rollouts.process_group import node_command
+from vla_ros.rollouts.process_group import ChildProcess, node_command
 
 LINGER_S = 0.25
 """Robot time recorded after success: shows that the expert then rests."""
@@ -38,6 +43,8 @@ class DemonstrationOptions:
         noise_std: Noise on the executed action of every second episode, in units of its full range.
         first_seed: The first attempt's start state; each attempt takes the next.
         time_limit_s: Robot time after which an attempt has failed.
+        instruction: What the demonstrations show, said on the contract's topic and so recorded in every bag; empty says
+            nothing.
         domain_id: ROS domain, None for a free one.
     """
 
@@ -48,9 +55,12 @@ class DemonstrationOptions:
     noise_std: float = 0.3
     first_seed: int = 100_000
     time_limit_s: float = 10.0
+    instruction: str = ""
     domain_id: int | None = None
 
     def __post_init__(self) -> None:
+        if len(self.instruction) > MAX_TEXT:
+            raise ConfigError(f"an instruction has at most {MAX_TEXT} characters, got {len(self.instruction)}.")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
             raise ConfigError(f"{self.output}: exists and is not an empty folder; choose another output or remove it.")
 
@@ -87,7 +97,9 @@ def record_demonstrations(
         domain_id=options.domain_id,
     )
     with rollout_session(rollout, on_start) as session:
-        _start_recorder(session, options)
+        recorder = _start_recorder(session, options)
+        if options.instruction:
+            _say_instruction(session, recorder, options)
         _wait_until_recorded(session, options)
         kept, failed = _record(session, options, on_kept)
     # The recorder has ended, and with that finished its last bag.
@@ -97,6 +109,7 @@ def record_demonstrations(
         raise UserError(
             f"{options.output}: {kept} episodes succeeded but {bags} bags were written; the recorder's log is {log}."
         )
+    _check_instructions(options)
     return DemonstrationReport(kept, failed)
 
 
@@ -126,7 +139,7 @@ def _record(session: Session, options: DemonstrationOptions, on_kept: Callable[[
     return kept, failed
 
 
-def _start_recorder(session: Session, options: DemonstrationOptions) -> None:
+def _start_recorder(session: Session, options: DemonstrationOptions) -> ChildProcess:
     parameters = {
         "contract": options.contract.resolve(),
         "output": options.output.resolve(),
@@ -140,6 +153,33 @@ def _start_recorder(session: Session, options: DemonstrationOptions) -> None:
     session.group.wait_until(
         lambda: node.count_subscribers(topic) > before, f"subscribe to {topic}", recorder, START_TIMEOUT_S
     )
+    return recorder
+
+
+def _say_instruction(session: Session, recorder: ChildProcess, options: DemonstrationOptions) -> None:
+    """Publish the instruction once; whoever subscribes later hears it too."""
+    spec = load_contract(options.contract).instruction
+    publisher = session.client.node.create_publisher(
+        String, spec.topic, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
+    publisher.publish(String(data=options.instruction))
+    session.group.wait_until(
+        lambda: publisher.get_subscription_count() > 0, f"subscribe to {spec.topic}", recorder, START_TIMEOUT_S
+    )
+
+
+def _check_instructions(options: DemonstrationOptions) -> None:
+    """Refuse bags whose recorder did not hear the instruction.
+
+    Raises:
+        UserError: Names the first.
+    """
+    for path in sorted(options.output.glob("*/episode.json")):
+        noted = json.loads(path.read_text(encoding="utf-8"))["instruction"]
+        if noted != options.instruction:
+            raise UserError(
+                f"{path}: was recorded under the instruction '{noted}' and not '{options.instruction}'; record again."
+            )
 
 
 def _wait_until_recorded(session: Session, options: DemonstrationOptions) -> None:

@@ -9,6 +9,7 @@ Axis legend: B batch, L tokens, Q queries, K keys, D width, N heads, G key-value
 "may be attended to".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,19 @@ from torch.nn import functional
 from vla_ros.data_types import ConfigError
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
+
+EARLIER = {
+    **{f"{part}.": f"attention.{part}." for part in ("query", "key", "value", "output")},  # π₀'s and GRP's
+    "mlp.0.": "mlp.inner.",  # GRP's
+    "mlp.2.": "mlp.outer.",
+    "self_attn.in_proj_": "attention.joined.",  # RT-1's, which was torch's
+    "self_attn.out_proj.": "attention.output.",
+    "linear1.": "mlp.inner.",
+    "linear2.": "mlp.outer.",
+    "norm1.": "attention_norm.",
+    "norm2.": "mlp_norm.",
+}
+"""Names of a block's weights in earlier checkpoints → today's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +249,15 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         if order is not None:
             self._modules = {name: self._modules[name] for name in (*order, "dropout")}
+
+    @staticmethod
+    def upgrade_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights under today's names; before, each architecture had a block and names of its own."""
+        today = {}
+        for name, value in weights.items():
+            start = next((earlier for earlier in EARLIER if name.startswith(earlier)), "")
+            today[EARLIER.get(start, "") + name.removeprefix(start)] = value
+        return today
 
     def project(self, tokens_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries [B, L, N, h], keys and values [B, L, G, h] of a pre-norm block, positions not yet applied."""

@@ -7,6 +7,7 @@ A backbone that yields one vector per image (a CLS token) returns a map of 1×1.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -20,9 +21,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         map_shape: (C, h', w') of the maps for the image size it was built for.
+        published_weights: Name of published weights → address; empty where there are none.
     """
 
     map_shape: tuple[int, int, int]
+    published_weights: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, images_N3hw: Tensor) -> Tensor:
@@ -35,11 +38,11 @@ class Backbone(nn.Module, ABC):
         """
         return dict(weights)
 
-    def load_weights(self, path: str | Path) -> None:
-        """Take up the weights of a file; raises as `vla_ros.networks.load_backbone_weights`."""
+    def load_weights(self, source: str | Path) -> None:
+        """Take up published weights; arguments and errors as `vla_ros.networks.load_backbone_weights`."""
         from vla_ros.networks.vision.backbone_weights import load_backbone_weights
 
-        load_backbone_weights(self, path)
+        load_backbone_weights(self, source)
 
 
 BackboneFactory = Callable[[tuple[int, int]], Backbone]
