@@ -102,6 +102,26 @@ def test_push_t_is_added_as_the_page_says(pusht: Path) -> None:
     assert (result["robot"], result["task"], result["episodes"]) == ("pusht", "push-t", 2)
 
 
+@pytest.mark.ros
+def test_push_t_is_driven_over_topics_recorded_and_converted_by_the_arms_commands(pusht: Path) -> None:
+    from vla_ros.datasets import EpisodeDataset
+
+    result = json.loads((pusht / "out/pusht_ros/result.json").read_text())
+    assert (result["robot"], result["task"], result["episodes"]) == ("pusht", "push-t", 2)
+    assert result["halted_fraction"] < 0.5
+    assert len(list((pusht / "data/pusht_bags").glob("*/metadata.yaml"))) == 2
+    data = EpisodeDataset(pusht / "data/pusht")
+    assert data.n_episodes == 2
+    for index in range(2):
+        values = data.episode(index).values
+        robot = make_pusht(pusht, seed=100_000 + index)
+        robot.command(None, 100_000_000)
+        robot.step()  # an episode's first tick comes one period after its reset
+        np.testing.assert_array_equal(values["observation.images.top"][0], robot._observed["pixels"])
+        decide = robot.demonstrator("random")
+        np.testing.assert_allclose(values["action"][:5], [decide() for _ in range(5)], rtol=1e-6)
+
+
 def test_push_ts_messages_decode_to_what_the_environment_observes(pusht: Path) -> None:
     contract, robot = load_contract(pusht / "pusht.yaml"), make_pusht(pusht, seed=5)
     robot.command(np.array([0.3, 0.2]), 100_000_000)
