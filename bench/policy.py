@@ -12,50 +12,18 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vla_ros.checkpoint import Checkpoint
 from vla_ros.contract import load_contract
+from vla_ros.networks import ImageEncoder
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.processors import ProcessorOptions, Processors
 
 Work = Literal["none", "once", "saturate"]
 WORKS: tuple[Work, ...] = ("none", "once", "saturate")
 ACTION_HORIZON = 40  # 2 s at 20 Hz: a late prediction must not end the commands, which are what is counted
+IMAGE_SIZE = (224, 224)  # what the encoder is told; it takes every size
 SATURATE_S = 0.08  # longer than an observation's period, so that the next one always waits already
-
-
-class _Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-        self.second = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
-        self.norm_first, self.norm_second = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
-        same = stride == 1 and c_in == c_out
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
-        )
-
-    def forward(self, x_NChw: Tensor) -> Tensor:  # noqa: N803 (axis legend)
-        y_NChw = functional.relu(self.norm_first(self.first(x_NChw)))  # noqa: N806
-        return functional.relu(self.norm_second(self.second(y_NChw)) + self.shortcut(x_NChw))
-
-
-def resnet18() -> nn.Module:
-    """Return ResNet-18 without its classifier: float [N, 3, h, w] → [N, 512]."""
-    widths = (64, 64, 128, 256, 512)
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-    layers.append(nn.MaxPool2d(3, 2, 1))
-    for index in range(1, 5):
-        layers += [
-            _Block(widths[index - 1], widths[index], 1 if index == 1 else 2),
-            _Block(widths[index], widths[index], 1),
-        ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class BenchPolicy(Policy):
@@ -74,7 +42,7 @@ class BenchPolicy(Policy):
         """
         super().__init__(config)
         self.work = work
-        self.encoder = resnet18()
+        self.encoder = ImageEncoder("resnet18", "average", IMAGE_SIZE)
         width = 512 * len(config.image_keys) + len(config.inputs)
         self.head = nn.Linear(width, config.action_horizon * config.action_dim)
 

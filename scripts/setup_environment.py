@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build"
-ANNOUNCEMENT = ROOT / "scripts" / "ros_wheels_environment.py"
+HOOKS = tuple(ROOT / "scripts" / name for name in ("ros_wheels_environment.py", "torchvision_schemas.py"))
+"""Copied into .venv and imported at every start of its Python; each says why."""
 SUPPORTED = ((3, 10), (3, 11), (3, 12))
 
 # The wheels' exported CMake targets name the folders of the machine that built them.
@@ -107,12 +108,13 @@ def rewrite_cmake_paths() -> None:
             file.write_text(changed, encoding="utf-8")
 
 
-def announce_prefix() -> None:
-    """Let every Python of .venv tell ROS tools where they are; see ros_wheels_environment.py."""
+def install_hooks() -> None:
+    """Let every Python of .venv import `HOOKS` when it starts."""
     command = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
     packages = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
-    shutil.copy(ANNOUNCEMENT, packages)
-    (packages / f"{ANNOUNCEMENT.stem}.pth").write_text(f"import {ANNOUNCEMENT.stem}\n", encoding="utf-8")
+    for hook in HOOKS:
+        shutil.copy(hook, packages)
+        (packages / f"{hook.stem}.pth").write_text(f"import {hook.stem}\n", encoding="utf-8")
 
 
 def interface_folders() -> list[str]:
@@ -155,7 +157,7 @@ def main() -> None:
     steps = (
         ("environment", create_environment, pins),
         ("packages", install_packages, pins),
-        ("prefix", announce_prefix, (ANNOUNCEMENT,)),
+        ("hooks", install_hooks, (*HOOKS, *pins)),
         ("interfaces", generate_interfaces, (ROOT / "vla_ros_msgs", ROOT / "interfaces", ROOT / "requirements.txt")),
         ("project", install_project, package),
     )

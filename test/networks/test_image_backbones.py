@@ -1,14 +1,25 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision import models
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import SpatialSoftmax, backbone_names, build_backbone, load_backbone_weights
 from vla_ros.networks.vision.class_token_vit import ClassTokenVit, interpolate_positions
-from vla_ros.networks.vision.resnet import FrozenBatchNorm2d, ResNet
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
+from vla_ros.networks.vision.resnet import FrozenBatchNorm2d, published_resnet
 
-SMALL = ["cnn", "cnn_coarse", "resnet18", "resnet18_frozen_norm", "resnet_small", "vit_small"]
+SMALL = ["cnn", "cnn_coarse", "resnet18", "resnet18_frozen_norm", "resnet_small", "vit_small", "efficientnet_lite0"]
+PUBLISHED = {
+    # parameters without the classifier, and what else stands after the last maps; C of the maps
+    "efficientnet_b0": (3_595_388, 320),
+    "efficientnet_b3": (10_103_336, 384),
+    "efficientnet_lite0": (2_958_848, 320),
+    "efficientnet_lite1": (3_723_520, 320),
+    "resnet18": (11_176_512, 512),
+    "resnet18_frozen_norm": (11_176_512, 512),
+    "resnet34": (21_284_672, 512),
+    "resnet50": (23_508_032, 2048),
+}
 
 
 def parameters(module) -> int:
@@ -20,20 +31,15 @@ def on_meta(name, size):
         return build_backbone(name, size)
 
 
-@pytest.fixture(scope="module")
-def torchvision_models():
-    declare_torchvision_operators()
-    return pytest.importorskip("torchvision.models", reason="torchvision is not installed: nothing to compare with")
-
-
 def small_vit(size=(32, 32), **options):
     sizes = {"patch_size": 16, "width": 12, "depth": 2, "n_heads": 2, "mlp_dim": 20, **options}
     return ClassTokenVit(size, torch.nn.Conv2d(3, 12, 16, 16), **sizes)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet18_frozen_norm"])
-def test_resnet18_has_11176512_parameters(name):
-    assert parameters(on_meta(name, (224, 224))) == 11_176_512
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_have_their_number_of_parameters_and_maps(name):
+    built = on_meta(name, (224, 224))
+    assert (parameters(built), built.map_shape) == (PUBLISHED[name][0], (PUBLISHED[name][1], 7, 7))
 
 
 def test_vit_b16_has_85798656_parameters():
@@ -45,7 +51,7 @@ def test_vit_b16_has_85798656_parameters():
 def test_vit_b16_takes_the_walkthroughs_84_pixels_as_36_patches():
     built = on_meta("vit_b16", (84, 84))
     assert built.grid == (6, 6)
-    assert built.positions_PD.shape == (37, 768)
+    assert built.encoder.pos_embedding.shape == (1, 37, 768)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -57,7 +63,7 @@ def test_backbone_announces_the_maps_it_makes(name, size):
 
 
 def test_all_backbones_are_registered():
-    assert set(SMALL) | {"vit_b16"} <= set(backbone_names())
+    assert set(SMALL) | set(PUBLISHED) | {"vit_b16"} <= set(backbone_names())
 
 
 @pytest.mark.parametrize("name", [*SMALL, "vit_b16"])
@@ -69,8 +75,8 @@ def test_no_backbone_drops_anything_out(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18_frozen_norm"])
-def test_resnet_equals_that_of_torchvision_with_its_weights(torchvision_models, tmp_path, name):
-    theirs = torchvision_models.resnet18(weights=None).eval()
+def test_resnet_equals_that_of_torchvision_with_its_weights(tmp_path, name):
+    theirs = models.resnet18(weights=None).eval()
     for module in theirs.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.weight, 1.0, 0.1)
@@ -84,11 +90,11 @@ def test_resnet_equals_that_of_torchvision_with_its_weights(torchvision_models, 
     theirs.layer4.register_forward_hook(lambda *called: features.update(maps=called[2]))
     with torch.no_grad():
         theirs(images)
-        torch.testing.assert_close(ours(images), features["maps"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(images), features["maps"], rtol=0, atol=0)
 
 
-def test_vit_equals_that_of_torchvision_with_its_weights(torchvision_models, tmp_path):
-    theirs = torchvision_models.VisionTransformer(
+def test_vit_equals_that_of_torchvision_with_its_weights(tmp_path):
+    theirs = models.VisionTransformer(
         image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=20
     ).eval()
     with torch.no_grad():
@@ -127,10 +133,8 @@ def test_positions_of_no_square_grid_are_refused():
 
 def test_positions_are_interpolated_when_weights_are_read_and_not_in_forward(tmp_path):
     large, small = small_vit((64, 64)), small_vit((32, 48))
-    torchvision_names = {"class_token": large.class_token_D.data.view(1, 1, -1)}
-    torchvision_names["encoder.pos_embedding"] = large.positions_PD.data[None]
-    translated = small.translate_weights(torchvision_names)
-    assert translated["positions_PD"].shape == small.positions_PD.shape == (7, 12)
+    translated = small.translate_weights(large.state_dict())
+    assert translated["encoder.pos_embedding"].shape == small.encoder.pos_embedding.shape == (1, 7, 12)
 
 
 def test_own_weights_can_be_read_back(tmp_path):
@@ -175,7 +179,7 @@ def test_missing_damaged_and_foreign_files_are_one_sentence(tmp_path):
 
 
 def test_frozen_norm_neither_learns_nor_follows_the_batch():
-    backbone = ResNet((32, 32), (16, 32), (1, 2), FrozenBatchNorm2d).train()
+    backbone = published_resnet("resnet18", (32, 32), FrozenBatchNorm2d).train()
     images = torch.randn(4, 3, 32, 32)
     in_training = backbone(images)
     norms = [module for module in backbone.modules() if isinstance(module, FrozenBatchNorm2d)]

@@ -13,7 +13,6 @@ from vla_ros.networks import (
     token_positions,
 )
 from vla_ros.networks.language.pretrained import copy_gemma
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
 SIZES = AttentionOptions(depth=3, n_heads=4, n_kv_heads=1, head_dim=8)
 
@@ -32,7 +31,6 @@ def layout(lengths, valid):
 
 
 def test_tied_experts_equal_transformers_gemma_under_the_same_mask_and_positions():
-    declare_torchvision_operators()
     transformers = pytest.importorskip("transformers")
     config = transformers.GemmaConfig(
         hidden_size=24,

@@ -5,9 +5,7 @@ from vla_ros.data_types import ConfigError
 from vla_ros.networks import AttentionOptions, Expert, ExpertOptions, TextTokens, VisionOptions, VisionTransformer
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, copy_siglip, load_transformers
 from vla_ros.networks.vision.image_tokens import PatchTokens
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 
-declare_torchvision_operators()
 transformers = pytest.importorskip("transformers")
 
 VISION = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from vla_ros.contract import FeatureSpec
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 
@@ -60,7 +59,6 @@ def copy_act(ours, theirs):
 
 @pytest.fixture(scope="module")
 def pair():
-    declare_torchvision_operators()
     reason = "lerobot is not installed: its versions of torch exclude ours"
     modeling = pytest.importorskip("lerobot.policies.act.modeling_act", reason=reason)
     configuration = pytest.importorskip("lerobot.policies.act.configuration_act", reason=reason)

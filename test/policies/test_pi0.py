@@ -9,7 +9,6 @@ from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.networks import Expert, ExpertOptions, encode_context
 from vla_ros.networks.language.pretrained import copy_gemma
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 from vla_ros.objectives import Diffusion, draw_flow
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
@@ -128,7 +127,6 @@ def test_experts_differ_in_width_and_handle_their_own_tokens():
 
 
 def test_tied_experts_with_gemmas_weights_equal_gemma():
-    declare_torchvision_operators()
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = transformers.GemmaConfig(**sizes, num_key_value_heads=1, head_dim=8, vocab_size=30)
@@ -560,7 +558,6 @@ def test_the_small_size_is_below_three_million():
 
 
 def test_pretrained_weights_are_taken_up_only_when_asked_for(tmp_path):
-    declare_torchvision_operators()
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     gemma = transformers.GemmaModel(transformers.GemmaConfig(**sizes, num_key_value_heads=1, head_dim=8, vocab_size=30))

@@ -6,7 +6,7 @@ from safetensors.torch import load_model, save_model
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
-from vla_ros.networks.vision.efficientnet import EfficientNetB3
+from vla_ros.networks.vision.efficientnet import efficientnet_b3
 from vla_ros.policies import build_policy
 from vla_ros.policies.examples import make_example_batch
 
@@ -319,7 +319,7 @@ def test_saved_and_loaded_policy_predicts_identical_actions(tmp_path):
 
 
 def test_pretrained_weights_are_taken_up_and_leave_the_rest(tmp_path):
-    weights = EfficientNetB3((32, 32)).state_dict()
+    weights = efficientnet_b3((32, 32)).state_dict()
     weights["classifier.1.weight"] = torch.zeros(1000, 1536)  # torchvision's file holds it too
     torch.save(weights, tmp_path / "b3.pth")
     options = {"trunk": "efficientnet_b3", "grid": 2, "trunk_weights": str(tmp_path / "b3.pth"), "share_encoder": False}
@@ -336,7 +336,7 @@ def test_pretrained_weights_that_are_missing_or_wrong_are_one_sentence(tmp_path)
     with pytest.raises(ConfigError, match=r"b3.pth: no such file of backbone weights"):
         built.load_pretrained()
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "b3.pth")
-    with pytest.raises(ConfigError, match=r"not the weights of this EfficientNetB3"):
+    with pytest.raises(ConfigError, match=r"not the weights of this EfficientNet"):
         built.load_pretrained()
 
 
@@ -362,7 +362,10 @@ def test_a_missing_or_misshapen_instruction_is_one_sentence():
         ({"ranges": {"x": [1.0]}}, "ranges.x expected 2 entries, got 1"),
         ({"categories": {"x": [1.0, 1.0]}}, r"categories: 'x' needs 1 to bins=16 different values, got \[1.0, 1.0\]"),
         ({"categories": {"x": [1.0]}, "ranges": {"x": [0.0, 1.0]}}, "ranges: 'x' is one of the categories"),
-        ({"trunk_weights": "b3.pth"}, "trunk_weights are those of efficientnet_b3, but trunk is 'small_conv'"),
+        (
+            {"trunk_weights": "b3.pth"},
+            "trunk_weights 'b3.pth' are given, but no published weights are of",
+        ),
         ({"trunk": "small_cnn"}, "trunk 'small_cnn' is not one of .*Did you mean 'small_conv'"),
         ({"text": {"kind": "characters"}}, "text: kind 'characters', but this policy reads text of kind sentence_emb"),
     ],

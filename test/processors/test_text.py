@@ -11,7 +11,6 @@ import torch
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import CheckpointError, ConfigError, ObservationError
 from vla_ros.processors import CHARACTERS, ProcessorOptions, Processors, TextProcessor, TextSpec, text, text_models
-from vla_ros.processors.torchvision_operators import declare_torchvision_operators
 
 STATE = FeatureSpec("observation.state", "vector", (2,), "float32", ("x", "y"))
 ACTION = FeatureSpec("action", "action", (1,), "float32", ("dx",))
@@ -19,7 +18,6 @@ WORDS = ["push", "the", "puck", "to", "goal", "open", "a", "door"]
 
 
 def transformers():
-    declare_torchvision_operators()
     return pytest.importorskip("transformers")
 
 

@@ -11,12 +11,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vla_ros.checkpoint.tensor_files import Form, Header, cut, name_of_not_finite, read_header, shown, unreadable
+from vla_ros.checkpoint.tensor_files import (
+    TYPES,
+    Form,
+    Header,
+    cut,
+    name_of_not_finite,
+    read_header,
+    shown,
+    unreadable,
+)
 from vla_ros.data_types import CheckpointError, ConfigError
+from vla_ros.networks.earlier_weights import upgraded_weights
 from vla_ros.policies import Policy, PolicyConfig, options_of
 
 GIB = 1 << 30
@@ -48,14 +58,17 @@ def load_weights(config: PolicyConfig, kind: type[Policy], source: str, weights:
     """
     _check_observation(config, source)
     header = read_header(weights)
-    _check_declared(kind, config, source, header, weights)
+    is_earlier = _check_declared(kind, config, source, header, weights)
     if not_finite := name_of_not_finite(weights):
         raise CheckpointError(
             f"{weights}: '{not_finite}' holds numbers that are not finite; take another checkpoint or train again."
         )
     policy = _built(lambda: kind(config), source)
     try:
-        load_model(policy, weights, strict=True)
+        if is_earlier:  # what is there and what is not has been compared; a tensor of two names is there once
+            policy.load_state_dict(upgraded_weights(policy, load_file(weights)), strict=False)
+        else:
+            load_model(policy, weights, strict=True)
     except (SafetensorError, OSError) as reason:
         raise unreadable(weights, reason) from reason
     except RuntimeError as reason:
@@ -91,8 +104,12 @@ class _Building(TorchFunctionMode):
         return result
 
 
-def _check_declared(kind: type[Policy], config: PolicyConfig, source: str, header: Header, weights: Path) -> None:
-    """Compare a policy with its weights, and bound what it takes beside them, before it takes anything."""
+def _check_declared(kind: type[Policy], config: PolicyConfig, source: str, header: Header, weights: Path) -> bool:
+    """Compare a policy with its weights, and bound what it takes beside them, before it takes anything.
+
+    Returns:
+        Whether the weights have an earlier version's names.
+    """
     building = _Building(SPARE_CALLS + CALLS_PER_TENSOR * len(header.forms))
     size = weights.stat().st_size
 
@@ -108,13 +125,28 @@ def _check_declared(kind: type[Policy], config: PolicyConfig, source: str, heade
             return kind(config)
 
     policy = _built(without_memory, source)
-    _check_forms(policy, header, weights)
+    today = _of_today(policy, header)
+    _check_forms(policy, today, weights)
     taken = sum(map(_bytes, [*policy.parameters(), *policy.buffers()]))
     if max(taken, building.largest) > size + SPARE_BYTES:
         raise CheckpointError(
             f"{source}: the policy would take {max(taken, building.largest) / GIB:.3g} GiB, but its weights are "
             f"{size / GIB:.3g} GiB; the checkpoint is damaged, or is not what it claims to be."
         )
+    return today is not header
+
+
+def _of_today(policy: Policy, header: Header) -> Header:
+    """Return the header that the weights have under today's names; the same one where they have these already."""
+    dtypes = {name: dtype for dtype, name in TYPES.items()}
+    if set(header.forms) <= set(policy.state_dict()) or not all(f.dtype in dtypes for f in header.forms.values()):
+        return header
+    stored = {name: torch.empty(f.shape, dtype=dtypes[f.dtype], device="meta") for name, f in header.forms.items()}
+    try:
+        today = upgraded_weights(policy, stored)
+    except (RuntimeError, ValueError, IndexError):  # shapes of no version
+        return header
+    return header if today.keys() == stored.keys() else Header({n: Form.of(t) for n, t in today.items()}, header.notes)
 
 
 def _check_forms(policy: Policy, header: Header, weights: Path) -> None:

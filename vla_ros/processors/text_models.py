@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
 from vla_ros.processors.text_spec import TextForm, TextSpec
-from vla_ros.processors.torchvision_operators import declare_torchvision_operators
 from vla_ros.registry import TEXT_MODELS
 
 TOKENS, MASK, VECTORS, VECTOR = "task_tokens", "task_mask", "task_embeddings", "task_embedding"
@@ -176,7 +175,6 @@ def load_transformers_part(auto_class: str, source: str) -> Any:
     """
     if Path(source).is_absolute() and not Path(source).is_dir():  # said at once: importing transformers takes seconds
         raise ConfigError(f"text: '{source}': there is no such folder; expected a tokenizer and a model in it.")
-    declare_torchvision_operators()
     transformers = _transformers(source)
     places = "a name on its hub, or a folder"
     if not _may_download.get():
@@ -285,7 +283,6 @@ def naming(source: str, problem: str) -> Iterator[None]:
 
 
 def _transformers(source: str) -> Any:
-    declare_torchvision_operators()
     try:
         transformers = import_module("transformers")
         if not sys.stderr.isatty():  # nobody watches a bar in a log

@@ -30,8 +30,14 @@ ENCODERS: Registry[Any] = Registry(
     {
         "cnn": "vla_ros.networks.vision.backbones:ConvStack",
         "cnn_coarse": "vla_ros.networks.vision.backbones:CoarseConvStack",
+        "efficientnet_b0": "vla_ros.networks.vision.efficientnet:efficientnet_b0",
+        "efficientnet_b3": "vla_ros.networks.vision.efficientnet:efficientnet_b3",
+        "efficientnet_lite0": "vla_ros.networks.vision.efficientnet_lite:efficientnet_lite0",
+        "efficientnet_lite1": "vla_ros.networks.vision.efficientnet_lite:efficientnet_lite1",
         "resnet18": "vla_ros.networks.vision.resnet:resnet18",
         "resnet18_frozen_norm": "vla_ros.networks.vision.resnet:resnet18_frozen_norm",
+        "resnet34": "vla_ros.networks.vision.resnet:resnet34",
+        "resnet50": "vla_ros.networks.vision.resnet:resnet50",
         "resnet_small": "vla_ros.networks.vision.resnet:resnet_small",
         "vit_b16": "vla_ros.networks.vision.class_token_vit:vit_b16",
         "vit_small": "vla_ros.networks.vision.class_token_vit:vit_small",
@@ -42,7 +48,8 @@ FILM_TRUNKS: Registry[Any] = Registry(
     "trunk",
     "(image size, E) → a module of images [N, 3, h, w] and a condition [N, E] or None → maps, with `map_shape`.",
     {
-        "efficientnet_b3": "vla_ros.networks.vision.film_trunks:FilmEfficientNet",
+        "efficientnet_b3": "vla_ros.networks.vision.film_trunks:film_efficientnet_b3",
+        "efficientnet_lite0": "vla_ros.networks.vision.film_trunks:film_efficientnet_lite0",
         "small_conv": "vla_ros.networks.vision.film_trunks:FilmConvStack",
     },
 )

