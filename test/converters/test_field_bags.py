@@ -187,11 +187,14 @@ def test_two_instructions_in_one_bag_are_two_episodes(tmp_path: Path, converted:
     assert [in_step(dataset, index) for index in range(2)] == [list(range(20)), list(range(20, 40))]
 
 
-def test_the_contract_s_default_never_stands_for_two_tasks(tmp_path: Path, counting_rig: RobotContract) -> None:
+@pytest.mark.parametrize("noted", ["", "push the puck"])
+def test_the_contract_s_default_never_stands_for_two_tasks(
+    tmp_path: Path, counting_rig: RobotContract, noted: str
+) -> None:
     bags = []
     for name in ("push-v3", "reach-v3"):
         bags.append(rig.record(tmp_path / name, rig.ticks()))
-        (bags[-1] / "episode.json").write_text(json.dumps({"task": name, "instruction": ""}))
+        (bags[-1] / "episode.json").write_text(json.dumps({"task": name, "instruction": noted}))
     options: Any = {"image_storage": "png", "progress": False}
     report = convert_bags(bags, counting_rig, tmp_path / "a", **options)
     assert [episode.task for episode in report.episodes] == ["push the puck"]

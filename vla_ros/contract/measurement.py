@@ -15,6 +15,7 @@ Number: TypeAlias = tuple[int, int]
 """Index of an input in `RobotContract.inputs`, and index in that input's own vector."""
 
 _POSE_FIELDS = {"geometry_msgs/msg/PoseStamped": "pose.", "nav_msgs/msg/Odometry": "pose.pose."}
+_TRANSFORM_FIELDS = {"position": "translation", "orientation": "rotation"}
 RELATIVE = ("displacement", "twist", "planar_twist")
 """Representations that say how the robot moves from wherever it is."""
 _JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -51,10 +52,10 @@ class MeasurementSpec:
 def measured_sources(contract: RobotContract) -> MeasurementSpec:
     """Find where the state is measured that the contract's action changes.
 
-    Named in ``action.measured`` (or, a position, beside the workspace); otherwise the one PoseStamped or Odometry input
-    in the base frame for a Cartesian action, and the JointState inputs that hold the positions of the action's joints
-    for joint positions. Where several inputs could be meant, none is taken; `check_measured` makes that an error when
-    it matters.
+    Named in ``action.measured`` (or, a position, beside the workspace). Otherwise, for a Cartesian action, the one
+    PoseStamped or Odometry input in the base frame, or else the transform of the tool in it; for joint positions the
+    JointState inputs that hold the positions of the action's joints. Where several inputs could be meant, none is
+    taken; `check_measured` makes that an error when it matters.
 
     Raises:
         ContractError: `action.measured` names what is not there or cannot be it.
@@ -127,14 +128,28 @@ def _orientation(contract: RobotContract) -> tuple[Number, ...] | None:
 
 
 def _poses(contract: RobotContract, part: str, axes: str) -> Iterator[tuple[Number, ...]]:
-    """Yield the position or orientation of every input that holds a whole one in the base frame."""
+    """Yield the position or orientation of every input that holds a whole one in the base frame.
+
+    Where no message of a pose does, the transform of the tool's frame in the base frame counts.
+    """
+    found = False
     for index, spec in enumerate(contract.inputs):
         prefix = _POSE_FIELDS.get(spec.type)
-        if prefix is None or not spec.key.startswith("observation."):
-            continue
-        wanted = [f"{prefix}{part}.{axis}" for axis in axes]
-        if spec.frame in (None, contract.base_frame) and set(wanted) <= set(spec.fields):
-            yield tuple((index, spec.fields.index(field)) for field in wanted)
+        if prefix is not None and spec.frame in (None, contract.base_frame):
+            for number in _whole(index, spec, f"{prefix}{part}", axes):
+                found = True
+                yield number
+    for index, spec in enumerate(contract.inputs):
+        of = spec.transform
+        if not found and of is not None and (of.parent, of.child) == (contract.base_frame, contract.tool_frame):
+            yield from _whole(index, spec, _TRANSFORM_FIELDS[part], axes)
+
+
+def _whole(index: int, spec: InputSpec, field: str, axes: str) -> Iterator[tuple[Number, ...]]:
+    """Yield the numbers of a vector's field, where an observation holds all of them."""
+    wanted = [f"{field}.{axis}" for axis in axes]
+    if spec.key.startswith("observation.") and set(wanted) <= set(spec.fields):
+        yield tuple((index, spec.fields.index(name)) for name in wanted)
 
 
 def _scan(contract: RobotContract) -> int | None:

@@ -91,15 +91,20 @@ def _sink(
         "max_effort": of_gripper,
     }
     spec = read_dataclass(at, SinkSpec, context)
-    _check_ends(at, spec)
+    _check_ends(at, spec, is_gripper=gripper is not None and chosen == (gripper.name,))
     return spec
 
 
-def _check_ends(at: Section, spec: SinkSpec) -> None:
-    """Refuse one end of a gripper without the other, and two that are one position."""
+def _check_ends(at: Section, spec: SinkSpec, *, is_gripper: bool) -> None:
+    """Refuse one end of a gripper without the other, two that are one position, and ends of what is no gripper."""
     if (spec.open is None) != (spec.closed is None):
         missing = "open" if spec.open is None else "closed"
         raise at.fail(missing, "is required and missing; give both ends, or none to send the action's number as it is")
+    if spec.open is not None and not is_gripper:
+        raise at.fail(
+            "open",
+            "and closed scale action.gripper, and this number is not it; leave both out to send the number as it is",
+        )
     if spec.open is not None and spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
 

@@ -48,7 +48,7 @@ class MeasuredSpec:
         MeasuredPart,
         About(
             "Of the end effector in the base frame; by default the one PoseStamped or Odometry input that holds a "
-            "position.",
+            "position, or else the transform of `tool_frame`.",
             default="derived",
         ),
     ] = field(default_factory=MeasuredPart)
