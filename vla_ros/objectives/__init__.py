@@ -5,7 +5,7 @@ from vla_ros.objectives.cross_entropy import BinnedActions, UniformBins, cross_e
 from vla_ros.objectives.diffusion import Diffusion, DiffusionDraw
 from vla_ros.objectives.flow_matching import FlowDraw, FlowMatching, draw_flow, integrate_flow, sample_flow_time
 from vla_ros.objectives.noise import Denoiser, Noised, kl_to_standard_normal, sample_gaussian, sample_noise
-from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, smooth_l1
+from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, padding_of_numbers, smooth_l1
 from vla_ros.objectives.spherical import (
     CartesianMotion,
     MagnitudeScaling,
@@ -37,6 +37,7 @@ __all__ = [
     "magnitude_weight",
     "masked_mean",
     "mse",
+    "padding_of_numbers",
     "sample_flow_time",
     "sample_gaussian",
     "sample_noise",

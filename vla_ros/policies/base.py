@@ -17,6 +17,8 @@ checkpoint's processors:
     "action_is_pad" bool [B, H]            (training only), True past the end of the episode
     "past_action"   float32 [B, T-1, A]    (training, where `needs_past_action`) actions of the frames before the newest
     "is_pad"        bool [B, T]            True where the first frame was repeated before the episode's begin
+    "action_dim_is_pad" bool [B, A]        (policies of several robots) True for numbers that the sample's robot lacks
+    "<image key>.is_absent" bool [B]       (policies of several robots) True where the sample's robot has no such camera
     "is_known"      bool [B, T]            (prediction with a state) True for frames that made the state; without it
                                            all but the newest did
 """
@@ -32,7 +34,7 @@ from torch import Tensor, nn
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks.attention.block import Attention
-from vla_ros.processors import TextSpec, form_of
+from vla_ros.processors import ACTION_DIM_IS_PAD, TextSpec, form_of
 from vla_ros.registry import OWN, TEXT_MODELS, check_names
 from vla_ros.schema import About, Checked
 
@@ -206,11 +208,13 @@ class Request:
         generator: Source of sampling noise; None is torch's own.
         prefix_BPA: Actions that are committed already and will be executed whatever is predicted: the first P steps of
             the chunk, normalised, float [B, P, A]; P may be 0.
+        dim_is_pad_BA: bool [B, A], True for numbers that a sample's robot does not have; None: all there.
     """
 
     state: PolicyState | None
     generator: torch.Generator | None
     prefix_BPA: Tensor
+    dim_is_pad_BA: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -236,11 +240,18 @@ class Policy(nn.Module):
 
     A subclass has `training_loss` and `infer`; what surrounds them is done here. One that replaces `compute_loss` and
     `predict_action_chunk` instead works as well, but no committed action conditions it and it names no tensors.
+
+    Attributes:
+        pads_actions: Of the class: whether numbers of the action that a sample's robot lacks are left out of the loss;
+            what a mixture of robots with different actions needs.
+        masks_cameras: Of the class: whether cameras that a sample's robot lacks are left out of what is seen.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[PolicyConfig]]
     config: PolicyConfig
+    pads_actions: ClassVar[bool] = False
+    masks_cameras: ClassVar[bool] = False
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -321,7 +332,8 @@ class Policy(nn.Module):
                 self.check_observation(observation)
                 like = observation[next(key for key in self.config.inputs if key in observation)]
                 prefix_BPA = self._checked_prefix(prefix, like)
-                output = self.infer(observation, Request(state, generator, prefix_BPA))
+                request = Request(state, generator, prefix_BPA, observation.get(ACTION_DIM_IS_PAD))
+                output = self.infer(observation, request)
             if committed := prefix_BPA.shape[1]:
                 output = replace(output, actions=torch.cat([prefix_BPA, output.actions[:, committed:]], dim=1))
         if not return_intermediates:

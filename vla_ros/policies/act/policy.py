@@ -19,6 +19,7 @@ from vla_ros.policies.act.config import ActConfig, ActWalkthroughConfig
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState, Request
 from vla_ros.policies.common.action_objective import repeated
 from vla_ros.policies.common.observation_tokens import CameraEncoders, ObservationTokens, TokenAssembler, TokenPart
+from vla_ros.processors import ACTION_DIM_IS_PAD
 from vla_ros.registry import HEADS, build_part
 
 
@@ -46,6 +47,7 @@ class ActPolicy(Policy):
 
     name: ClassVar[str] = "act"
     config_class: ClassVar[type[PolicyConfig]] = ActConfig
+    pads_actions: ClassVar[bool] = True
     config: ActConfig
 
     def __init__(self, config: ActConfig) -> None:
@@ -76,7 +78,10 @@ class ActPolicy(Policy):
         if self.latent is None:
             encoded = self._encode(batch)
             return self.objective.train(lambda noised: self._decode(encoded, noised), batch, generator)
-        mean_BZ, log_variance_BZ = self.latent(batch["action"], batch["action_is_pad"], self._state(batch))
+        action_BHA = batch["action"]
+        if ACTION_DIM_IS_PAD in batch:
+            action_BHA = action_BHA.masked_fill(batch[ACTION_DIM_IS_PAD][:, None], 0.0)
+        mean_BZ, log_variance_BZ = self.latent(action_BHA, batch["action_is_pad"], self._state(batch))
         encoded = self._encode(batch, sample_gaussian(mean_BZ, log_variance_BZ, generator))
         error = self.objective.train(lambda noised: self._decode(encoded, noised), batch, generator)
         kl = kl_to_standard_normal(mean_BZ, log_variance_BZ)
@@ -85,9 +90,7 @@ class ActPolicy(Policy):
     def infer(self, observation: Batch, request: Request) -> PolicyOutput:
         """Predict with the latent at its prior's mean; but for sampled noise, deterministic in eval mode."""
         encoded = self._encode(observation, state=request.state)
-        actions_BHA = self.objective.sample(
-            lambda noised: self._decode(encoded, noised), request.prefix_BPA, request.generator
-        )
+        actions_BHA = self.objective.sample(lambda noised: self._decode(encoded, noised), request)
         named = {"tokens": encoded.tokens.tokens_BLD, "memory": encoded.memory_BLD}
         if encoded.valid_BL is not None:
             named["mask"] = encoded.valid_BL

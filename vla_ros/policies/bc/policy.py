@@ -28,6 +28,7 @@ class BcPolicy(Policy):
 
     name: ClassVar[str] = "bc"
     config_class: ClassVar[type[PolicyConfig]] = BcConfig
+    pads_actions: ClassVar[bool] = True
     config: BcConfig
 
     def __init__(self, config: BcConfig) -> None:
@@ -62,9 +63,7 @@ class BcPolicy(Policy):
         adds the frames that are new to it. ``state["hidden"]`` is float32 [B, gru_hidden_dim].
         """
         features_BF, hidden_BD = self._features(observation, None if request.state is None else request.state[HIDDEN])
-        actions_BHA = self.objective.sample(
-            lambda noised: self._chunks(features_BF, noised), request.prefix_BPA, request.generator
-        )
+        actions_BHA = self.objective.sample(lambda noised: self._chunks(features_BF, noised), request)
         state = None if hidden_BD is None else {HIDDEN: hidden_BD}
         return PolicyOutput(actions_BHA, state, {"features": features_BF})
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.objectives.noise import Noised, sample_noise
-from vla_ros.objectives.regression import l1, magnitude_weight
-from vla_ros.policies.base import MOST_STEPS, Batch, LossOutput, PolicyConfig
+from vla_ros.objectives.regression import l1, magnitude_weight, of_numbers, padding_of_numbers
+from vla_ros.policies.base import MOST_STEPS, Batch, LossOutput, PolicyConfig, Request
+from vla_ros.processors import ACTION_DIM_IS_PAD
 from vla_ros.registry import COORDINATES, OBJECTIVES, CoordinatesName, ObjectiveName
 from vla_ros.schema import About, Only
 
@@ -275,28 +276,37 @@ class ActionObjective:
         if not self.is_denoising:
             return self.loss_of(predict(None), batch)
         action_BHA, is_pad_BH, count = batch["action"], batch["action_is_pad"], self.config.flow_samples
-        draw = self.rule.draw(action_BHA, is_pad_BH, count, generator)
-        weight_BH1 = self.weight(action_BHA.masked_fill(is_pad_BH[..., None], 0.0))
+        dim_is_pad_BA = batch.get(ACTION_DIM_IS_PAD)
+        lacking = {} if dim_is_pad_BA is None else {"dim_is_pad_BA": dim_is_pad_BA}
+        draw = self.rule.draw(action_BHA, is_pad_BH, count, generator, **lacking)
+        is_pad = of_numbers(padding_of_numbers(is_pad_BH, dim_is_pad_BA))
+        weight_BH1 = self.weight(action_BHA.masked_fill(is_pad, 0.0))
         if weight_BH1 is not None:
             weight_BH1 = weight_BH1.repeat_interleave(count, dim=0)
         loss = draw.loss(predict(Noised(draw.noised_BHA, draw.time_B, draw.is_pad_BH)), weight_BH1)
         return LossOutput(loss, {self.rule.term: loss.detach()})
 
-    def sample(self, predict: Predict, prefix_BPA: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, predict: Predict, request: Request) -> Tensor:
         """Return normalised actions, float [B, H, A], whatever the form of the objective.
 
         Args:
             predict: Asks the network about an observation.
-            prefix_BPA: Committed actions, float [B, P, A]; noise is taken away beside them.
-            generator: Source of noise.
+            request: Source of noise, committed actions beside which noise is taken away, and numbers that a sample's
+                robot lacks, which are 0 at every step, as in training.
         """
         if not self.is_denoising:
             return self.actions(predict(None))
+        prefix_BPA, dim_is_pad_BA = request.prefix_BPA, request.dim_is_pad_BA
         shape = (len(prefix_BPA), self.config.action_horizon, self.config.action_dim)
-        noise_BHA = sample_noise(shape, generator, prefix_BPA.device)
-        actions_BHA: Tensor = self.rule.sample(
-            lambda x_BHA, time_B: predict(Noised(x_BHA, time_B)), noise_BHA, prefix_BPA
-        )
+
+        def there(values_BHA: Tensor) -> Tensor:
+            return values_BHA if dim_is_pad_BA is None else values_BHA.masked_fill(dim_is_pad_BA[:, None], 0.0)
+
+        def denoise(x_BHA: Tensor, time_B: Tensor) -> Tensor:
+            return there(predict(Noised(x_BHA, time_B)))
+
+        noise_BHA = there(sample_noise(shape, request.generator, prefix_BPA.device))
+        actions_BHA: Tensor = self.rule.sample(denoise, noise_BHA, prefix_BPA)
         return actions_BHA
 
     def actions(self, raw: Tensor) -> Tensor:
@@ -313,7 +323,9 @@ class ActionObjective:
         """Return the loss of a regression's numbers or of logits; ``terms`` has the mean absolute error, ``l1``."""
         is_pad_BH = batch["action_is_pad"]
         # what stands in padding may be anything, even NaN
-        target_BHA = batch["action"].masked_fill(is_pad_BH[..., None], 0.0)
+        if ACTION_DIM_IS_PAD in batch:
+            is_pad_BH = padding_of_numbers(is_pad_BH, batch[ACTION_DIM_IS_PAD])
+        target_BHA = batch["action"].masked_fill(of_numbers(is_pad_BH), 0.0)
         weight_BH1 = self.weight(target_BHA)
         if self.is_binned:
             loss = self.rule.loss(raw, target_BHA, is_pad_BH, weight_BH1)

@@ -27,7 +27,7 @@ from vla_ros.networks import (
 )
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
 from vla_ros.objectives.noise import Noised
-from vla_ros.policies.base import Batch, Policy, PolicyState
+from vla_ros.policies.base import Batch, Policy, PolicyState, Request
 from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
 from vla_ros.policies.common.observation_tokens import ObservationTokens, TokenAssembler, TokenPart
 
@@ -115,9 +115,21 @@ class FlowPolicy(Policy):
         return self.flow.velocity(outputs_BHD)
 
     def sample_flow(
-        self, encoded: EncodedContext, generator: torch.Generator | None, prefix_BPA: Tensor | None = None
+        self,
+        encoded: EncodedContext,
+        generator: torch.Generator | None,
+        dim_is_pad_BA: Tensor | None = None,
+        prefix_BPA: Tensor | None = None,
     ) -> Tensor:
-        """Return normalised actions, float [B, H, A], by the config's objective; one action pass per step."""
+        """Return normalised actions, float [B, H, A], by the config's objective; one action pass per step.
+
+        Args:
+            encoded: The context.
+            generator: Source of noise.
+            dim_is_pad_BA: bool [B, A], True for numbers that a sample's robot does not have: 0 at every step, as in
+                training.
+            prefix_BPA: Committed actions, float [B, P, A]; None for none.
+        """
         batch_size, device = len(encoded.valid_BC), encoded.valid_BC.device
         if prefix_BPA is None:
             prefix_BPA = torch.zeros(batch_size, 0, self.config.action_dim, device=device)
@@ -127,7 +139,7 @@ class FlowPolicy(Policy):
             asked = self.question(noised, is_pad_BH)
             return self.outputs(self.velocity(asked.noised_BHA, asked.time_B, encoded))
 
-        return self.objective.sample(predict, prefix_BPA, generator)
+        return self.objective.sample(predict, Request(None, generator, prefix_BPA, dim_is_pad_BA))
 
     def load_pretrained(self) -> None:
         """Start from the Gemma, SigLIP or PaliGemma that the config names.

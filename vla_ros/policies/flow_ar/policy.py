@@ -111,7 +111,7 @@ class FlowArPolicy(FlowPolicy):
         encoded = encode_context(context)
         named, segments = named_context(context), named_segments(context, tokens)
         if self.config.decode == "flow":
-            actions_BHA = self.sample_flow(encoded, request.generator, request.prefix_BPA)
+            actions_BHA = self.sample_flow(encoded, request.generator, request.dim_is_pad_BA, request.prefix_BPA)
             return PolicyOutput(actions_BHA, after, named, segments)
         bins_BR = self.sample_bins(encoded, request.generator, self.bins.encode(request.prefix_BPA).flatten(1))
         shape = (len(bins_BR), self.config.action_horizon, self.config.action_dim)

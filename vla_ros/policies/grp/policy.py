@@ -51,6 +51,7 @@ class GrpPolicy(Policy):
 
     name: ClassVar[str] = "grp"
     config_class: ClassVar[type[PolicyConfig]] = GrpConfig
+    pads_actions: ClassVar[bool] = True
     config: GrpConfig
 
     def __init__(self, config: GrpConfig) -> None:
@@ -135,9 +136,7 @@ class GrpPolicy(Policy):
     def infer(self, observation: Batch, request: Request) -> PolicyOutput:
         """Predict from the class token; the observation's ``goal_choice``, if given, is the `mask` of `forward`."""
         read = self._read(observation, observation.get(CHOICE), request.state)
-        actions_BHA = self.objective.sample(
-            lambda noised: self._chunks(read.class_BD, noised), request.prefix_BPA, request.generator
-        )
+        actions_BHA = self.objective.sample(lambda noised: self._chunks(read.class_BD, noised), request)
         named = {"tokens": read.tokens.tokens_BLD, "mask": read.visible_BL, "features": read.class_BD}
         return PolicyOutput(actions_BHA, read.state, named, read.tokens.segments)
 

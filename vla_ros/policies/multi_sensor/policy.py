@@ -192,9 +192,7 @@ class MultiSensorPolicy(Policy):
         if self.config.head == "trajectory":
             best_BHA: Tensor = self.model.head(context_BF).best()
             return best_BHA
-        return self.objective.sample(
-            lambda noised: self._chunks(context_BF, noised), request.prefix_BPA, request.generator
-        )
+        return self.objective.sample(lambda noised: self._chunks(context_BF, noised), request)
 
     def _loss(self, context_BF: Tensor, batch: Batch, generator: torch.Generator | None) -> LossOutput:
         if self.config.head == "chunk":

@@ -28,6 +28,8 @@ class Pi0Policy(FlowPolicy):
 
     name: ClassVar[str] = "pi0"
     config_class: ClassVar[type[PolicyConfig]] = Pi0Config
+    pads_actions: ClassVar[bool] = True
+    masks_cameras: ClassVar[bool] = True
     config: Pi0Config
 
     def joint_velocity(self, context: Context, noised_BHA: Tensor, time_B: Tensor, valid_BH: Tensor) -> Tensor:
@@ -63,5 +65,6 @@ class Pi0Policy(FlowPolicy):
     def infer(self, observation: Batch, request: Request) -> PolicyOutput:
         """Predict: the context is encoded once, then the action tokens go from noise to actions."""
         context, tokens, after = self.assemble_context(observation, request.state)
-        actions_BHA = self.sample_flow(encode_context(context), request.generator, request.prefix_BPA)
+        encoded = encode_context(context)
+        actions_BHA = self.sample_flow(encoded, request.generator, request.dim_is_pad_BA, request.prefix_BPA)
         return PolicyOutput(actions_BHA, after, named_context(context), named_segments(context, tokens))

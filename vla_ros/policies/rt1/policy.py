@@ -157,9 +157,7 @@ class Rt1Policy(Policy):
         if self.bins is not None:
             actions_BHA = self.bins.decode(self._chunks(output_BD).argmax(dim=-1))
         else:
-            actions_BHA = self.objective.sample(
-                lambda noised: self._chunks(output_BD, noised), request.prefix_BPA, request.generator
-            )
+            actions_BHA = self.objective.sample(lambda noised: self._chunks(output_BD, noised), request)
         after = joined_state(cache_state(frames, tokens_BTKD, condition_BE), remembered)
         length = tokens.tokens_BLD.shape[1]
         mask = torch.ones(1, length, length, dtype=torch.bool, device=output_BD.device).tril()
