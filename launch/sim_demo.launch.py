@@ -14,7 +14,16 @@ def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("vla_ros")
     return LaunchDescription(
         [
-            DeclareLaunchArgument("task", default_value="push-v3", description="MetaWorld task, one of 50"),
+            DeclareLaunchArgument(
+                "robot",
+                default_value="metaworld_sawyer",
+                description="Which shipped robot: the name of its files in config/robots and config/sim",
+            ),
+            DeclareLaunchArgument(
+                "task",
+                default_value="",
+                description="Task by name; empty for the simulator's own, of MetaWorld push-v3",
+            ),
             DeclareLaunchArgument("seed", default_value="0", description="Start state of the first episode"),
             DeclareLaunchArgument(
                 "checkpoint",
@@ -23,13 +32,13 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 "contract",
-                default_value=PathJoinSubstitution([share, "config", "robots", "metaworld_sawyer.yaml"]),
+                default_value=[share, "/config/robots/", LaunchConfiguration("robot"), ".yaml"],
                 description="The robot's contract, a YAML file",
             ),
             DeclareLaunchArgument(
                 "sim_config",
-                default_value=PathJoinSubstitution([share, "config", "sim", "metaworld_sawyer.yaml"]),
-                description="Which simulated sensor lies behind each input",
+                default_value=[share, "/config/sim/", LaunchConfiguration("robot"), ".yaml"],
+                description="The simulator's file: which simulator it is, and what lies behind each input",
             ),
             DeclareLaunchArgument(
                 "enable_control", default_value="true", description="Publish commands; false is a dry run"

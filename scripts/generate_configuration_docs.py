@@ -11,7 +11,8 @@ from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions  # n
 from vla_ros.policies import policy_class, policy_names  # noqa: E402
 from vla_ros.processors import ProcessorOptions, TextSpec  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
-from vla_ros.sim.config import CameraConfig, LidarConfig, SimConfig  # noqa: E402
+from vla_ros.sim.config import CameraConfig, LidarConfig  # noqa: E402
+from vla_ros.sim.metaworld.config import SimConfig  # noqa: E402
 from vla_ros.training import recipe  # noqa: E402
 
 TARGET = ROOT / "docs" / "configuration.md"
@@ -36,6 +37,7 @@ POLICIES = {name: policy_class(name).config_class for name in policy_names()}
 PAGES: tuple[tuple[str, type], ...] = (
     ("Recipe", recipe.Recipe),
     ("Recipe: `dataset`", recipe.DataOptions),
+    ("Recipe: `mixture`, each dataset", recipe.MixedDataset),
     ("Recipe: `policy`", recipe.PolicyChoice),
     ("Recipe: `normalisation`", ProcessorOptions),
     ("Recipe: `optimiser`", recipe.OptimiserOptions),

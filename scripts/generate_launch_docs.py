@@ -53,12 +53,24 @@ def _default(value: ast.expr) -> str:
     """Return a default as a reader would write it."""
     if isinstance(value, ast.Constant):
         return str(value.value)
+    if isinstance(value, ast.List):  # launch joins the parts
+        return "".join(map(_part, value.elts))
     if not (isinstance(value, ast.Call) and ast.unparse(value.func) == "PathJoinSubstitution"):
         raise SystemExit(f"cannot describe the default {ast.unparse(value)}")
     share, *parts = ast.literal_eval(
         ast.unparse(value.args[0]).replace("FindPackageShare('vla_ros')", "'share'").replace("[share,", "['share',")
     )
     return "/".join([f"<{share}>", *parts])
+
+
+def _part(value: ast.expr) -> str:
+    if isinstance(value, ast.Constant):
+        return str(value.value)
+    if isinstance(value, ast.Name):
+        return f"<{value.id}>"
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "LaunchConfiguration":
+        return f"<{ast.literal_eval(value.args[0])}>"
+    raise SystemExit(f"cannot describe the default {ast.unparse(value)}")
 
 
 def render() -> str:

@@ -252,7 +252,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, Any]], str]] = {
         [("action.representation", "displacment")],
         (
             "action.representation 'displacment' is not one of displacement, twist, pose, joint_position, "
-            "planar_twist. "
+            "planar_twist, trajectory. "
             "Did you mean 'displacement'?"
         ),
     ),

@@ -144,6 +144,16 @@ def test_an_input_without_depth_and_transform_means_what_it_meant_before_there_w
         (entry(0, transform={"parent": "a", "child": "b"}), r"inputs\[0\].transform is not a field here"),
         (transform(child=""), r"inputs\[2\].transform.child must not be empty"),
         (transform(static_topic="tf_static"), r"transform.static_topic 'tf_static' is not a full topic name"),
+        (
+            lambda file: file["action"].update(
+                representation="joint_position",
+                gripper=None,
+                record={"topic": "/j", "type": "sensor_msgs/msg/JointState", "max_age_s": 0.1},
+                sinks=file["action"]["sinks"][1:],
+                unsent=["x", "y", "z"],
+            ),
+            r"sinks\[0\].open and closed scale action.gripper, and this number is not it",
+        ),
         (gripper(open=None), r"sinks\[1\].open is required and missing; give both ends"),
         (lambda file: file["action"]["sinks"][0].update(open=1.0), r"sinks\[0\].open is not a field here"),
     ],

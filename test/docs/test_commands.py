@@ -24,6 +24,7 @@ GIVEN = {  # what a page takes as given: its reader's own files, or those of ano
     "docs/add_a_simulator.md": ("pusht.yaml",),
     "docs/add_a_sink.md": ("gamepad_rover.yaml",),
     "docs/add_an_encoder.md": ("my_encoder.yaml", "data/metaworld_push"),
+    "docs/add_a_sensor.md": ("my_sensor.yaml", "data/metaworld_push"),
     "docs/checkpoints.md": ("DIR", "FILE"),
     "docs/conversion.md": ("my_robot.yaml", "bags"),
     "docs/results.md": ("out/train/metaworld_push_",),  # NAME of its table

@@ -16,7 +16,7 @@ from walkthrough import run_lines
 
 from vla_ros.cli.main import main
 
-FOLLOWED = ("add_a_policy", "add_an_encoder", "add_a_simulator", "add_a_message_type", "add_a_sink")
+FOLLOWED = ("add_a_policy", "add_an_encoder", "add_a_sensor", "add_a_simulator", "add_a_message_type", "add_a_sink")
 """Pages whose blocks of bash the walk-throughs run."""
 
 RUN = ("README.md", "docs/checkpoints.md", "docs/conversion.md", "docs/add_a_robot.md")

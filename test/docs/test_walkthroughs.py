@@ -23,7 +23,7 @@ from vla_ros.messages.message_types import deserialize, serialize
 pytestmark = pytest.mark.slow
 
 
-def with_data(folder: Path) -> Path:
+def with_data(folder: Path, **options: Any) -> Path:
     """Put a small dataset where the pages expect the simulated robot's."""
     spec = importlib.util.spec_from_file_location("training_fixtures", ROOT / "test/training/conftest.py")
     assert spec is not None
@@ -31,7 +31,7 @@ def with_data(folder: Path) -> Path:
     fixtures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fixtures)
     (folder / "data").mkdir()
-    fixtures.write_dataset(folder / "data/metaworld_push")
+    fixtures.write_dataset(folder / "data/metaworld_push", **options)
     return folder
 
 
@@ -67,6 +67,18 @@ def test_an_encoder_is_added_as_the_page_says(tmp_path: Path) -> None:
         load_checkpoint(checkpoint)
 
 
+@pytest.mark.egl
+def test_a_sensor_is_added_as_the_page_says(tmp_path: Path) -> None:
+    printed = follow("add_a_sensor.md", with_data(tmp_path, lidar=True))
+    assert "torch.Size([2, 3, 8, 3]) torch.Size([2, 3])" in printed
+    checkpoint = tmp_path / "out/my_sensor/checkpoint"
+    assert parts_of(checkpoint) == [
+        {"kind": "sensors", "name": "nearest_points", "package": "my-sensors", "version": "1.0"}
+    ]
+    with pytest.raises(CheckpointError, match=r"sensor encoder 'nearest_points' of my-sensors 1\.0, which is not"):
+        load_checkpoint(checkpoint)
+
+
 @pytest.fixture(scope="module")
 def pusht(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The page about simulators, followed; what it installed can be imported."""
@@ -88,6 +100,26 @@ def make_pusht(folder: Path, seed: int = 0) -> Any:
 def test_push_t_is_added_as_the_page_says(pusht: Path) -> None:
     result = json.loads((pusht / "out/pusht_random/result.json").read_text())
     assert (result["robot"], result["task"], result["episodes"]) == ("pusht", "push-t", 2)
+
+
+@pytest.mark.ros
+def test_push_t_is_driven_over_topics_recorded_and_converted_by_the_arms_commands(pusht: Path) -> None:
+    from vla_ros.datasets import EpisodeDataset
+
+    result = json.loads((pusht / "out/pusht_ros/result.json").read_text())
+    assert (result["robot"], result["task"], result["episodes"]) == ("pusht", "push-t", 2)
+    assert result["halted_fraction"] < 0.5
+    assert len(list((pusht / "data/pusht_bags").glob("*/metadata.yaml"))) == 2
+    data = EpisodeDataset(pusht / "data/pusht")
+    assert data.n_episodes == 2
+    for index in range(2):
+        values = data.episode(index).values
+        robot = make_pusht(pusht, seed=100_000 + index)
+        robot.command(None, 100_000_000)
+        robot.step()  # an episode's first tick comes one period after its reset
+        np.testing.assert_array_equal(values["observation.images.top"][0], robot._observed["pixels"])
+        decide = robot.demonstrator("random")
+        np.testing.assert_allclose(values["action"][:5], [decide() for _ in range(5)], rtol=1e-6)
 
 
 def test_push_ts_messages_decode_to_what_the_environment_observes(pusht: Path) -> None:

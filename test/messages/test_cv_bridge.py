@@ -185,11 +185,11 @@ def test_the_simulator_s_images_are_cv_bridge_s_messages(shape: Any, dtype: Any,
     pytest.importorskip("rclpy")
     from std_msgs.msg import Header
 
-    from vla_ros.nodes.sim.publishers import RclpyMaker
+    from vla_ros.nodes.sim.publishers import image_message
     from vla_ros.sim.message_maker import RosbagsMaker, header
 
     data = (RNG.uniform(0, 255, shape)).astype(dtype)
-    sent = RclpyMaker().image(Header(frame_id="camera"), data, encoding)
+    sent = image_message(Header(frame_id="camera"), data, encoding)
     assert (sent.header.frame_id, sent.encoding, sent.step) == ("camera", encoding, data.strides[0])
     np.testing.assert_array_equal(bridge().imgmsg_to_cv2(sent, "passthrough"), data)
     own = RosbagsMaker().image(header(RosbagsMaker(), 0, "camera"), data, encoding)

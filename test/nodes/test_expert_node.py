@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)
 pytest.importorskip("rclpy")
 
 import rclpy
@@ -21,14 +20,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
+from vla_ros.contract import load_contract
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment
-from vla_ros.sim.expert import Demonstrator
+from vla_ros.sim.noise import ActionNoise
 from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
 
 pytestmark = pytest.mark.ros
 
 ROOT = Path(__file__).parents[2]
-STATE = np.linspace(0.0, 0.9, 39)
+DECIDED = np.array([0.004, -0.002, 0.0, 0.5])
+SCALE = np.array([0.01, 0.01, 0.01, 0.0])
+CONTRACT = load_contract(ROOT / "config" / "robots" / "metaworld_sawyer.yaml")
 TICK_NS = 3_050_000_000
 
 
@@ -51,7 +53,7 @@ class Bench:
         self.node.create_subscription(EndEffectorAction, "/end_effector/action", self.executed.append, 10)
         self.node.create_subscription(EndEffectorAction, "/demonstration/action", self.intended.append, 10)
         self.status = self.node.create_publisher(EpisodeStatus, "/sim/episode_status", 10)
-        self.state = self.node.create_publisher(Float64MultiArray, "/sim/privileged_state", 10)
+        self.state = self.node.create_publisher(Float64MultiArray, "/sim/demonstration", 10)
         self.wait(lambda: self.status.get_subscription_count() and self.state.get_subscription_count())
 
     def wait(self, condition: Callable[[], Any], limit_s: float = 60.0) -> None:
@@ -62,9 +64,9 @@ class Bench:
             self.executor.spin_once(timeout_sec=0.1)
 
     def tick(self, tick_ns: int, episode: int) -> tuple[Any, Any]:
-        """Send a state; the executed and the intended action that answer it."""
+        """Send a decision; the executed and the intended action that answer it."""
         count = len(self.executed)
-        self.state.publish(Float64MultiArray(data=[*STATE, *divmod(tick_ns, 10**9), episode]))
+        self.state.publish(Float64MultiArray(data=[*DECIDED, *SCALE, *divmod(tick_ns, 10**9), episode]))
         self.wait(lambda: len(self.executed) > count and len(self.intended) > count)
         return self.executed[-1], self.intended[-1]
 
@@ -95,15 +97,15 @@ def vector(message: Any) -> np.ndarray:
     return np.array([message.linear.x, message.linear.y, message.linear.z, message.gripper])
 
 
-def test_a_state_is_answered_by_what_the_demonstrator_intends_and_does_stamped_with_its_tick(noisy: Bench) -> None:
+def test_a_decision_is_answered_by_what_is_intended_and_what_is_done_stamped_with_its_tick(noisy: Bench) -> None:
     noisy.status.publish(EpisodeStatus(task="push-v3", episode=1, seed=7))
-    demonstrator = Demonstrator("push-v3", noise_std=0.3, seed=4)
-    demonstrator.begin_episode(7)
+    noise = ActionNoise(SCALE, 0.3, seed=4)
+    noise.begin_episode(7)
     for tick_ns in (TICK_NS, TICK_NS + 50_000_000):
         executed, intended = noisy.tick(tick_ns, episode=1)
-        expected = demonstrator.decide(STATE)
-        np.testing.assert_allclose(vector(executed), expected.executed, atol=1e-15)
-        np.testing.assert_allclose(vector(intended), expected.intended, atol=1e-15)
+        np.testing.assert_allclose(vector(executed), noise(DECIDED, CONTRACT), atol=1e-15)
+        np.testing.assert_allclose(vector(intended), DECIDED, atol=1e-15)
+        assert not np.array_equal(vector(executed), vector(intended))
         for message in (executed, intended):
             assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == tick_ns
             assert message.observation_stamp == message.header.stamp
@@ -112,9 +114,9 @@ def test_a_state_is_answered_by_what_the_demonstrator_intends_and_does_stamped_w
             assert message.period.nanosec == 50_000_000
 
 
-def test_a_state_that_overtakes_the_status_of_its_episode_is_answered_when_the_status_comes(noisy: Bench) -> None:
+def test_a_decision_that_overtakes_the_status_of_its_episode_is_answered_when_the_status_comes(noisy: Bench) -> None:
     count = len(noisy.executed)
-    noisy.state.publish(Float64MultiArray(data=[*STATE, *divmod(TICK_NS, 10**9), 9]))
+    noisy.state.publish(Float64MultiArray(data=[*DECIDED, *SCALE, *divmod(TICK_NS, 10**9), 9]))
     noisy.executor.spin_once(timeout_sec=0.3)
     assert len(noisy.executed) == count
     noisy.status.publish(EpisodeStatus(task="reach-v3", episode=9, seed=1))
@@ -122,7 +124,7 @@ def test_a_state_that_overtakes_the_status_of_its_episode_is_answered_when_the_s
 
 
 def test_a_wrong_parameter_ends_the_node_with_one_sentence() -> None:
-    command = [sys.executable, "-m", "vla_ros.nodes.sim.expert_node", "--ros-args", "-p", "policy:=exprt"]
+    command = [sys.executable, "-m", "vla_ros.nodes.sim.expert_node", "--ros-args", "-p", "noise_std:=-1.0"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith("error: parameter 'policy': 'exprt' is not one of expert, random.")
+    assert ended.stderr.splitlines()[-1].startswith("error: parameter 'noise_std' must be at least 0, got -1.0.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)
 pytest.importorskip("rclpy")
 
 import rclpy
@@ -23,7 +23,6 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, JointState, PointCloud2
-from std_msgs.msg import Float64MultiArray
 
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment
 from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
@@ -67,7 +66,7 @@ class Bench:
         self.executor.add_node(self.node)
         self.received: dict[str, list[Any]] = {}
         best_effort = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-        standard = {"/clock": Clock, "/sim/episode_status": EpisodeStatus, "/sim/privileged_state": Float64MultiArray}
+        standard = {"/clock": Clock, "/sim/episode_status": EpisodeStatus}
         for topic, message_type in {**topics, **standard}.items():
             store = self.received.setdefault(topic, []).append
             self.node.create_subscription(message_type, topic, store, best_effort if topic in topics else 100)
@@ -296,7 +295,8 @@ def test_another_contract_runs_the_same_code_and_is_driven_by_poses(environment:
     [
         ("task:=pussh-v3", "Did you mean 'push-v3'?"),
         ("contract:=config/robots/metaworld_sawyr.yaml", "Did you mean 'metaworld_sawyer.yaml'?"),
-        ("command_interface:=pose", "needs a sink of type geometry_msgs/msg/PoseStamped"),
+        ("command_interface:=pose", "command_interface 'pose' is the topic or type of no sink"),
+        ("simulator:=metawrld", "Did you mean 'metaworld'?"),
         ("real_time_factr:=2.0", "Did you mean 'real_time_factor'?"),
     ],
 )

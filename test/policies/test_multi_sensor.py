@@ -1,5 +1,6 @@
 """The multi-sensor policy: sensors that are missing, what is remembered, the view from above, and what it refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.policies.base import Policy
 from vla_ros.policies.examples import make_example_batch
-from vla_ros.policies.multi_sensor import MultiSensorVLA
-from vla_ros.policies.registry import build_policy
+from vla_ros.policies.multi_sensor import MultiSensorConfig, MultiSensorVLA
+from vla_ros.policies.registry import build_policy, policy_config
 
 FRONT, LEFT = "observation.images.front", "observation.images.left"
 SCAN, IMU, RADAR, STATE = (f"observation.{name}" for name in ("scan.lidar", "imu.base", "radar.front", "state"))
@@ -227,6 +228,20 @@ class MySensorEncoder(nn.Module):
         return features
 
 
+@pytest.mark.parametrize("name", ["depth", "value"])
+def test_an_image_of_one_number_a_pixel_needs_its_encoder_and_height(name: str) -> None:
+    key = "observation.images.front_depth" if name == "depth" else "observation.radar.map"
+    inputs = {STATE: INPUTS[STATE], key: feature(key, "points", (48, 1), (name,))}
+    with pytest.raises(ConfigError, match=rf"sensors: '{key}' is an image of one number a pixel and needs its encoder"):
+        build(inputs=inputs, sensors={})
+    for encoder in ("raster", "range_doppler"):
+        sensors = {key: {"encoder": encoder, "options": {"rows": 6, "grid": (2, 2)}}}
+        policy = build(inputs=inputs, sensors=sensors)
+        assert policy.predict_action_chunk(observed(policy)).actions.shape == (3, 6, 3)
+    with pytest.raises(ConfigError, match=rf"sensors.{key}: .*7 rows do not fit \[48, 1\]"):
+        build(inputs=inputs, sensors={key: {"encoder": "raster", "options": {"rows": 7}}})
+
+
 def test_a_model_is_made_of_sensor_encoders_alone() -> None:
     model = MultiSensorVLA(sensor_encoders={"my_sensor": MySensorEncoder(output_dim=256)})
     said = model({"my_sensor": torch.randn(2, 5)})
@@ -255,6 +270,24 @@ def test_the_view_from_above_puts_what_a_camera_sees_where_it_is() -> None:
         image[:, :, 15:, 52:] = 5.0
     changed = (vision(images).tokens_BND - dark).abs().sum(-1)[0].reshape(2, 2)
     assert changed[:, 0].sum() > 1.5 * changed[:, 1].sum()
+
+
+def test_the_intrinsics_are_those_of_the_feature_where_the_recipe_gives_none() -> None:
+    mounting = {name: value for name, value in CALIBRATION.items() if name != "intrinsics"}
+    info = {"height": 40, "width": 64, "k": [41.0, 0, 31.0, 0, 42.0, 19.0, 0, 0, 1], "d": [0.0] * 5}
+    inputs = {**INPUTS, FRONT: replace(INPUTS[FRONT], camera_info=info)}
+    options = {"bev": BEV["bev"], "calibration": {FRONT: mounting, LEFT: CALIBRATION}}
+    config = build(inputs=inputs, **options).config
+    again = policy_config("multi_sensor", config.to_dict())
+    for found in (config, again):
+        assert isinstance(found, MultiSensorConfig)
+        assert found.intrinsics(FRONT) == (41.0, 42.0, 31.0, 19.0)
+        assert found.intrinsics(LEFT) == (40.0, 40.0, 31.5, 19.5)
+    with pytest.raises(ConfigError, match="no CameraInfo"):
+        build(**options)
+    bent = {**inputs, FRONT: replace(INPUTS[FRONT], camera_info={**info, "d": [0.1, 0, 0, 0, 0]})}
+    with pytest.raises(ConfigError, match="distorted"):
+        build(inputs=bent, **options)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class GeneratedRobot:
             content = self._joint_state(topic, header, t + (0.1 if spec is None else 0.0))
         elif spec is None:
             content = self._command(topic, stamp_ns, t)
-        elif kind == "sensor_msgs/msg/Image":
+        elif kind == "sensor_msgs/msg/Image" and spec.map is None:
             content = _image(spec, header, t)
         elif kind == TF:
             assert spec.transform is not None
@@ -112,7 +112,7 @@ class GeneratedRobot:
     def _joint_state(self, topic: str, header: Any, t: float) -> Any:
         names = [name for name, _ in self._joints[topic]]
         values = np.array([self._joint(own, t) for _, own in self._joints[topic]])
-        return samples.new("sensor_msgs/msg/JointState", header, names, values, np.zeros(len(names)), values * 10.0)
+        return samples.new("sensor_msgs/msg/JointState", header, names, values, 0.5 * values, 10.0 * values)
 
     def _joint(self, name: str, t: float) -> float:
         action = self.contract.action

@@ -123,6 +123,24 @@ def test_two_poses_must_be_told_apart(action: dict[str, Any]) -> None:
     assert measured_sources(contract(named, TOOL, camera)).orientation == ((1, 0), (1, 1), (1, 2), (1, 3))
 
 
+def test_the_transform_of_the_tool_is_taken_where_no_message_of_a_pose_is() -> None:
+    transform = {
+        "key": "observation.tf",
+        "topic": "/tf",
+        "type": "tf2_msgs/msg/TFMessage",
+        "transform": {"parent": "base_link", "child": "tool0"},
+        "max_age_s": 0.2,
+    }
+    alone = measured_sources(contract(DISPLACEMENT, transform, tool_frame="tool0"))
+    assert alone.position == ((0, 0), (0, 1), (0, 2))
+    assert alone.orientation == ((0, 3), (0, 4), (0, 5), (0, 6))
+    assert measured_sources(contract(DISPLACEMENT, transform, TOOL, tool_frame="tool0")).position == (
+        (1, 4), (1, 5), (1, 6),
+    )  # fmt: skip
+    with pytest.raises(ContractError, match=r"no PoseStamped or Odometry input holds it"):
+        contract(DISPLACEMENT, transform)  # of what frame the motion is, is not said
+
+
 def test_a_pose_in_another_frame_is_not_taken() -> None:
     with pytest.raises(ContractError, match=r"no PoseStamped or Odometry input holds it"):
         contract(DISPLACEMENT, {**TOOL, "frame": "camera"})

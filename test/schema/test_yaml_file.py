@@ -11,7 +11,7 @@ from vla_ros.contract import load_contract, parse_contract
 from vla_ros.data_types import ConfigError, ContractError, DatasetError, UserError
 from vla_ros.schema import load_yaml, parse_yaml
 from vla_ros.schema.yaml_file import MAX_BYTES, MAX_DEPTH
-from vla_ros.sim.config import load_sim_config
+from vla_ros.sim.metaworld.config import load_sim_config
 from vla_ros.training import load_recipe
 
 SAWYER = Path(__file__).resolve().parents[2] / "config" / "robots" / "metaworld_sawyer.yaml"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # vla_ros.sim chooses how mujoco renders: it comes first
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 
 from vla_ros.sim import egl
 from vla_ros.sim.cameras import CameraRig, focal_length_px
-from vla_ros.sim.config import load_sim_config
-from vla_ros.sim.metaworld_robot import MetaWorldRobot
+from vla_ros.sim.metaworld.arm import MetaWorldRobot
+from vla_ros.sim.metaworld.config import load_sim_config
 
 CONFIG = load_sim_config(Path(__file__).parents[2] / "config" / "sim" / "metaworld_sawyer.yaml")
 FRONT = "observation.images.front"

@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs.msg", reason="the interfaces are not built")
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 torch = pytest.importorskip("torch")
 
 from vla_ros.contract import load_contract  # noqa: E402

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 
 from vla_ros.bags import BagMessage
 from vla_ros.checkpoint import load_checkpoint

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs.msg", reason="the interfaces are not built")
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 torch = pytest.importorskip("torch")
 
 from geometry_msgs.msg import PoseStamped  # noqa: E402
@@ -144,7 +144,7 @@ def test_killing_the_policy_node_stops_the_robot_within_a_fifth_of_a_second(chec
 
 
 def test_a_demonstration_becomes_a_bag_and_the_bag_a_dataset(tmp_path: Path) -> None:
-    options = DemonstrationOptions(contract=ROBOT, output=tmp_path / "bags", episodes=1)
+    options = DemonstrationOptions(contract=ROBOT, output=tmp_path / "bags", episodes=1, instruction="shove the puck")
     notes: list[str] = []
     report = record_demonstrations(options, notes.append)
     assert (report.kept, len(notes)) == (1, 1)
@@ -153,6 +153,7 @@ def test_a_demonstration_becomes_a_bag_and_the_bag_a_dataset(tmp_path: Path) -> 
     )
     dataset = EpisodeDataset(tmp_path / "dataset")
     assert dataset.n_episodes == 1
+    assert dataset.task(0) == "shove the puck"
     # Every tick that was recorded is in it but the last, whose command the recorder may not have lived to hear, and the
     # first: from the beginning to success at some 3 s, and as much rest as there was until the recorder ended.
     ticks = float(notes[0].partition("success after ")[2].partition(" s")[0]) * 20

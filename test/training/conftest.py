@@ -11,6 +11,7 @@ from vla_ros.processors import text_models
 
 ROBOT = Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml"
 FRONT, STATE, GOAL = "observation.images.front", "observation.state", "goal.image"
+LIDAR = "observation.points.lidar"
 
 _MOTION = {"coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"]}
 _BC = {"hidden_dims": [16], "dropout": 0.2}
@@ -51,16 +52,25 @@ VARIANTS = {
 
 
 def write_dataset(
-    root: Path, episodes: int = 5, length: int = 12, seed: int = 0, constant_gripper: bool = False
+    root: Path,
+    episodes: int = 5,
+    length: int = 12,
+    seed: int = 0,
+    *,
+    constant_gripper: bool = False,
+    lidar: bool = False,
 ) -> Path:
-    """Write a dataset whose actions follow from what is observed: a bright spot's position and the state."""
+    """Write a dataset whose actions follow from what is observed: a bright spot's position and the state.
+
+    With `lidar` a cloud is in it too, half of its rows no points, and none at all in every fourth frame.
+    """
     content = yaml.safe_load(ROBOT.read_text())
     content["inputs"][0]["image"] = {"height": 16, "width": 16}
     contract_text = yaml.safe_dump(content)
     path = root.parent / f"{root.name}_contract.yaml"
     path.write_text(contract_text)
     contract = load_contract(path)
-    features = {key: contract.features[key] for key in (FRONT, STATE, "action")}
+    features = {key: contract.features[key] for key in (FRONT, STATE, *([LIDAR] if lidar else []), "action")}
     rng = np.random.default_rng(seed)
     writer = DatasetWriter(root, features, contract.fps, contract.robot_type, image_storage="png")
     for _ in range(episodes):
@@ -73,6 +83,10 @@ def write_dataset(
             image[spot[0], spot[1]] = 255
             action = np.array([spot[0] / 1600, spot[1] / 1600, state[0] / 100, state[1]], np.float32)
             frames.append({FRONT: image, STATE: state, "action": action})
+            if lidar:
+                frames[-1][LIDAR] = np.full(features[LIDAR].shape, np.nan, np.float32)
+                if len(frames) % 4:
+                    frames[-1][LIDAR][::2] = rng.normal(size=(180, 3))
         writer.add_episode(frames, "push the puck to the goal")
     writer.finish({"meta/contract.yaml": contract_text, "meta/contract_hash.txt": contract.hash + "\n"})
     return root

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 Run = Callable[[argparse.Namespace], int]
-DEFAULT_CONTRACT = "config/robots/metaworld_sawyer.yaml"
-DEFAULT_TASK = "push-v3"
+DEFAULT_ROBOT = "metaworld_sawyer"
+DEFAULT_CONTRACT = f"config/robots/{DEFAULT_ROBOT}.yaml"
 DEFAULT_CHECKPOINT = "models/metaworld_push_bc"
 
 
@@ -56,9 +56,17 @@ def domain_id(text: str) -> int:
 def add_simulation_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that starts the simulated robot takes."""
     parser.add_argument(
-        "--contract", metavar="FILE", help=f"the robot's contract (the shipped {DEFAULT_CONTRACT} by default)"
+        "--robot",
+        metavar="NAME",
+        help=f"a shipped robot: config/robots/NAME.yaml, simulated as config/sim/NAME.yaml says ({DEFAULT_ROBOT} by "
+        "default)",
     )
-    parser.add_argument("--task", default=DEFAULT_TASK, help="task by name; of MetaWorld, push-v3 if empty")
+    parser.add_argument("--contract", metavar="FILE", help="the robot's contract, in place of a shipped one")
+    parser.add_argument("--task", default="", help="task by name; the simulator's own if empty, of MetaWorld push-v3")
+    parser.add_argument(
+        "--sim", default="", metavar="NAME", help="simulator by name, of those that are installed (metaworld if empty)"
+    )
+    parser.add_argument("--sim-config", metavar="FILE", help="the simulator's file; may name it, as simulator: NAME")
     parser.add_argument(
         "--domain-id",
         type=domain_id,
@@ -67,15 +75,35 @@ def add_simulation_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def contract_path(given: str | None) -> Path:
-    """Return the contract given, or the shipped one.
+def contract_path(given: str | None, robot: str | None = None) -> Path:
+    """Return the contract given, or that of a shipped robot.
 
     Raises:
-        ConfigError: The shipped one is missing from the installation.
+        ConfigError: Both are given, or there is no such robot.
     """
+    from vla_ros.data_types import ConfigError
     from vla_ros.data_types.resources import resource_path
 
-    return Path(given) if given else resource_path(DEFAULT_CONTRACT)
+    if given and robot:
+        raise ConfigError(f"--robot {robot} and --contract {given} contradict each other; leave one of them out.")
+    return Path(given) if given else resource_path(f"config/robots/{robot or DEFAULT_ROBOT}.yaml")
+
+
+def sim_config_path(arguments: argparse.Namespace) -> Path | None:
+    """Return the simulator's file given, or that of a shipped robot; None for the simulator's own."""
+    from vla_ros.data_types import ConfigError
+    from vla_ros.data_types.resources import resource_path
+
+    if arguments.sim_config:
+        return Path(arguments.sim_config)
+    if arguments.contract or arguments.sim:
+        return None
+    try:
+        return resource_path(f"config/sim/{arguments.robot or DEFAULT_ROBOT}.yaml")
+    except ConfigError as missing:
+        raise ConfigError(
+            f"--robot {arguments.robot or DEFAULT_ROBOT} is not simulated: {missing} Name a simulator by --sim."
+        ) from missing
 
 
 def command_line() -> str:

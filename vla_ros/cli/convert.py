@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert and print where the dataset is."""
     from vla_ros.contract import load_contract
     from vla_ros.converters import own_contract
-    from vla_ros.converters.convert import PICTURE_PATH
+    from vla_ros.converters.report_files import PICTURE_PATH
 
     output, bags = Path(arguments.output), find_bags(Path(arguments.bags))
     contract = own_contract(bags) if arguments.contract is None else load_contract(Path(arguments.contract))

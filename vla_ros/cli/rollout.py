@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_ros.cli.arguments import (
-    DEFAULT_TASK,
     add_command,
     add_simulation_options,
     command_line,
@@ -13,6 +12,7 @@ from vla_ros.cli.arguments import (
     natural_int,
     positive_float,
     positive_int,
+    sim_config_path,
 )
 from vla_ros.cli.console import print_path, print_table, progress, say
 
@@ -46,17 +46,12 @@ def add_parser(commands: "Subparsers") -> None:
         action="store_true",
         help="policy and simulation in one process, without ROS: what the policy does at best, and quick",
     )
-    parser.add_argument(
-        "--sim", default="", metavar="NAME", help="simulator by name, of those that are installed (metaworld if empty)"
-    )
-    parser.add_argument("--sim-config", metavar="FILE", help="the simulator's file; may name it, as simulator: NAME")
     parser.add_argument("--chunk-mode", default="latest", metavar="MODE", help="how action chunks are executed")
     parser.add_argument("--record", type=natural_int, default=0, metavar="N", help="film the first N episodes")
     parser.add_argument(
         "--output", default="out/rollout", metavar="DIR", help="folder for result.json, pictures and logs"
     )
     add_simulation_options(parser)
-    parser.set_defaults(task="")  # the simulator's own; of MetaWorld push-v3
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,12 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--checkpoint has no meaning with --policy {arguments.policy}; leave one of them out.")
     if arguments.in_process:
         return _run_in_process(arguments)
-    if arguments.sim not in ("", "metaworld") or arguments.sim_config:
-        raise ConfigError("--sim and --sim-config need --in-process; over ROS the simulated robot is MetaWorld's.")
     options = RolloutOptions(
-        contract=contract_path(arguments.contract),
+        contract=contract_path(arguments.contract, arguments.robot),
         output=Path(arguments.output),
-        task=arguments.task or DEFAULT_TASK,
+        task=arguments.task,
         driver=arguments.policy,
         checkpoint=Path(arguments.checkpoint) if arguments.checkpoint else None,
         episodes=arguments.episodes,
@@ -85,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         chunk_mode=arguments.chunk_mode,
         record_episodes=arguments.record,
         domain_id=arguments.domain_id,
+        simulator=arguments.sim,
+        sim_config=sim_config_path(arguments),
     )
     roll_out_and_report(options, picture="episode.png", video="rollout.mp4")
     return 0
@@ -101,8 +96,8 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
 
     if arguments.record or arguments.lock_step:
         raise ConfigError("--in-process films nothing and has no lock-step; leave out --record and --lock-step.")
-    contract = load_contract(contract_path(arguments.contract))
-    config = Path(arguments.sim_config) if arguments.sim_config else None
+    contract = load_contract(contract_path(arguments.contract, arguments.robot))
+    config = sim_config_path(arguments)
     robot = make_robot(arguments.sim, SimRequest(contract, arguments.task, arguments.first_seed, config))
     try:
         options = RuntimeOptions(chunk_mode=arguments.chunk_mode)
@@ -151,13 +146,13 @@ def roll_out_and_report(options: "RolloutOptions", *, picture: str, video: str) 
     result = summarise(
         traces,
         robot=contract.robot_type,
-        task=options.task,
+        task=traces[0].task,
         policy=driver,
         control_rate_hz=contract.control_rate_hz,
         lock_step=options.lock_step,
         command=command_line(),
     )
-    print_table(f"{options.task}: {driver}", table_rows(result))
+    print_table(f"{traces[0].task}: {driver}", table_rows(result))
     result.save(options.output / "result.json")
     if options.record_episodes:
         _save_pictures(options, traces, options.output / picture, options.output / video)
@@ -179,7 +174,7 @@ def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", pict
     recorded = traces[: options.record_episodes]
     save_video(video, recorded, contract.fps)
     shown = next((trace for trace in recorded if trace.success), recorded[0])
-    save_episode_picture(picture, shown, contract.action, f"{options.task}, start {shown.seed}: {_episode_note(shown)}")
+    save_episode_picture(picture, shown, contract.action, f"{shown.task}, start {shown.seed}: {_episode_note(shown)}")
 
 
 def _episode_note(trace: "EpisodeTrace") -> str:

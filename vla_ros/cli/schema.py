@@ -63,7 +63,7 @@ def schema_of(name: str) -> dict[str, Any]:
         whole = {"required": schema.pop("required")}
         return {**schema, "anyOf": [{"required": ["extends"]}, whole]}
     if name == "sim":
-        from vla_ros.sim.config import SimConfig
+        from vla_ros.sim.metaworld.config import SimConfig
 
         return json_schema(SimConfig, "Simulated robot")
     if name == "policy_node":

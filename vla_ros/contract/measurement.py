@@ -15,6 +15,7 @@ Number: TypeAlias = tuple[int, int]
 """Index of an input in `RobotContract.inputs`, and index in that input's own vector."""
 
 _POSE_FIELDS = {"geometry_msgs/msg/PoseStamped": "pose.", "nav_msgs/msg/Odometry": "pose.pose."}
+_TRANSFORM_FIELDS = {"position": "translation", "orientation": "rotation"}
 RELATIVE = ("displacement", "twist", "planar_twist")
 """Representations that say how the robot moves from wherever it is."""
 _JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -29,36 +30,43 @@ class MeasurementSpec:
         orientation: Of the end effector in the base frame, written as `rotation`.
         rotation: Form of the orientation.
         joints: One per action number, None for a number that no input holds.
+        base: Of a base that follows a trajectory: x, y, yaw, or x, y and the quaternion's z and w, in its frame.
+        scan: Index of the input that a base keeps clear of.
     """
 
     position: tuple[Number, ...] | None = None
     orientation: tuple[Number, ...] | None = None
     rotation: Rotation = "quaternion"
     joints: tuple[Number | None, ...] | None = None
+    base: tuple[Number, ...] | None = None
+    scan: int | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
         """Indices of the inputs that hold any of it, ascending."""
-        parts = (self.position or (), self.orientation or (), self.joints or ())
-        return tuple(sorted({number[0] for part in parts for number in part if number is not None}))
+        parts = (self.position or (), self.orientation or (), self.joints or (), self.base or ())
+        found = {number[0] for part in parts for number in part if number is not None}
+        return tuple(sorted(found if self.scan is None else {*found, self.scan}))
 
 
 def measured_sources(contract: RobotContract) -> MeasurementSpec:
     """Find where the state is measured that the contract's action changes.
 
-    Named in ``action.measured`` (or, a position, beside the workspace); otherwise the one PoseStamped or Odometry input
-    in the base frame for a Cartesian action, and the JointState inputs that hold the positions of the action's joints
-    for joint positions. Where several inputs could be meant, none is taken; `check_measured` makes that an error when
-    it matters.
+    Named in ``action.measured`` (or, a position, beside the workspace). Otherwise, for a Cartesian action, the one
+    PoseStamped or Odometry input in the base frame, or else the transform of the tool in it; for joint positions the
+    JointState inputs that hold the positions of the action's joints. Where several inputs could be meant, none is
+    taken; `check_measured` makes that an error when it matters.
 
     Raises:
         ContractError: `action.measured` names what is not there or cannot be it.
     """
     if contract.action.representation == "joint_position":
         return MeasurementSpec(joints=_joints(contract))
+    if contract.action.representation == "trajectory":
+        return MeasurementSpec(base=_base(contract), scan=_scan(contract))
     position, orientation = _position(contract), _orientation(contract)
     form = contract.action.measured.orientation.rotation if contract.action.measured.orientation.key else "quaternion"
-    return MeasurementSpec(position, orientation, form)
+    return MeasurementSpec(position, orientation, form, scan=_scan(contract))
 
 
 def check_measured(contract: RobotContract, top: Section) -> None:
@@ -72,6 +80,10 @@ def check_measured(contract: RobotContract, top: Section) -> None:
         needed = limits.bounds_joint_motion or limits.max_following_error
         if needed and sources.joints is None:
             raise top.fail("action.limits", _missing_joints(contract))
+        return
+    if action.representation == "trajectory":
+        if sources.base is None:
+            raise top.fail("action.measured", _missing_base(contract))
         return
     relative, in_tool = action.representation in RELATIVE, action.frame == contract.tool_frame
     bounds = (limits.max_speed, limits.max_acceleration)
@@ -116,14 +128,82 @@ def _orientation(contract: RobotContract) -> tuple[Number, ...] | None:
 
 
 def _poses(contract: RobotContract, part: str, axes: str) -> Iterator[tuple[Number, ...]]:
-    """Yield the position or orientation of every input that holds a whole one in the base frame."""
+    """Yield the position or orientation of every input that holds a whole one in the base frame.
+
+    Where no message of a pose does, the transform of the tool's frame in the base frame counts.
+    """
+    found = False
     for index, spec in enumerate(contract.inputs):
         prefix = _POSE_FIELDS.get(spec.type)
-        if prefix is None or not spec.key.startswith("observation."):
+        if prefix is not None and spec.frame in (None, contract.base_frame):
+            for number in _whole(index, spec, f"{prefix}{part}", axes):
+                found = True
+                yield number
+    for index, spec in enumerate(contract.inputs):
+        of = spec.transform
+        if not found and of is not None and (of.parent, of.child) == (contract.base_frame, contract.tool_frame):
+            yield from _whole(index, spec, _TRANSFORM_FIELDS[part], axes)
+
+
+def _whole(index: int, spec: InputSpec, field: str, axes: str) -> Iterator[tuple[Number, ...]]:
+    """Yield the numbers of a vector's field, where an observation holds all of them."""
+    wanted = [f"{field}.{axis}" for axis in axes]
+    if spec.key.startswith("observation.") and set(wanted) <= set(spec.fields):
+        yield tuple((index, spec.fields.index(name)) for name in wanted)
+
+
+def _scan(contract: RobotContract) -> int | None:
+    """Find the input that a base keeps clear of."""
+    clearance = contract.action.limits.clearance
+    if not clearance.key:
+        return None
+    clouds = {spec.key: index for index, spec in enumerate(contract.inputs) if spec.points is not None}
+    if clearance.key not in clouds:
+        raise ContractError(
+            f"{contract.source}: action.limits.clearance.key '{clearance.key}' is no scan or cloud; those are "
+            f"{', '.join(clouds) or '(none)'}.{nearest_name(clearance.key, clouds)}"
+        )
+    spec = contract.inputs[clouds[clearance.key]]
+    if spec.points is not None and tuple(spec.points.fields[:2]) != ("x", "y"):
+        raise ContractError(
+            f"{contract.source}: action.limits.clearance.key '{clearance.key}' has the fields "
+            f"{', '.join(spec.points.fields)}; x and y must come first."
+        )
+    return clouds[clearance.key]
+
+
+def _base(contract: RobotContract) -> tuple[Number, ...] | None:
+    """Find x, y and the orientation of a base in the trajectory's frame."""
+    part, frame = contract.action.measured.base, contract.action.frame
+    if part.key:
+        return _named(contract, part, "action.measured.base", ())
+    found = _base_candidates(contract, frame)
+    return found[0] if len(found) == 1 else None
+
+
+def _base_candidates(contract: RobotContract, frame: str) -> list[tuple[Number, ...]]:
+    found = []
+    for index, spec in enumerate(contract.inputs):
+        prefix = _POSE_FIELDS.get(spec.type)
+        if prefix is None or spec.frame != frame or not spec.key.startswith("observation."):
             continue
-        wanted = [f"{prefix}{part}.{axis}" for axis in axes]
-        if spec.frame in (None, contract.base_frame) and set(wanted) <= set(spec.fields):
-            yield tuple((index, spec.fields.index(field)) for field in wanted)
+        wanted = [f"{prefix}{field}" for field in ("position.x", "position.y", "orientation.z", "orientation.w")]
+        if set(wanted) <= set(spec.fields):
+            found.append(tuple((index, spec.fields.index(field)) for field in wanted))
+    return found
+
+
+def _missing_base(contract: RobotContract) -> str:
+    frame = contract.action.frame
+    if found := _base_candidates(contract, frame):
+        keys = " and ".join(contract.inputs[numbers[0][0]].key for numbers in found)
+        return (
+            f"is needed to follow a trajectory, and {keys} hold a pose in '{frame}'; say which in action.measured.base"
+        )
+    return (
+        f"is needed to follow a trajectory: no Odometry or PoseStamped input with frame '{frame}' holds position.x, "
+        "position.y, orientation.z and orientation.w; add one, or name the numbers in action.measured.base"
+    )
 
 
 def _joints(contract: RobotContract) -> tuple[Number | None, ...] | None:
@@ -197,23 +277,26 @@ def _named(contract: RobotContract, part: MeasuredPart, place: str, fields: tupl
             )
         spec = contract.inputs[known[name][0]]
         wanted = fields[i] if fields else ""
-        if reason := _not_it(contract, spec, known[name][1], wanted, joints=joints):
+        frame, called = contract.base_frame, "base_frame"
+        if place.endswith(".base"):
+            frame, called = contract.action.frame, "action.frame"
+        if reason := _not_it(frame, called, spec, known[name][1], wanted, joints=joints):
             raise ContractError(f"{contract.source}: {place}.{names_place}[{i}] '{name}' {reason}.")
     return tuple(known[name] for name in names)
 
 
-def _not_it(contract: RobotContract, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:
+def _not_it(frame: str, called: str, spec: InputSpec, number: int, wanted: str, *, joints: bool) -> str:
     """Say why a number cannot be what it is named for, or return an empty string."""
     if joints:
         other = spec.type == _JOINT_STATE and spec.fields != ("position",)
         return f"is a joint's {spec.fields[0]} and not its position" if other else ""
-    if spec.frame is not None and spec.frame != contract.base_frame:
-        return f"is measured in the frame '{spec.frame}' and not in base_frame '{contract.base_frame}'"
+    if spec.frame is not None and spec.frame != frame:
+        return f"is measured in the frame '{spec.frame}' and not in {called} '{frame}'"
     field = (
         spec.fields[number].replace("translation", "position").replace("rotation", "orientation") if spec.fields else ""
     )
-    if spec.transform is not None and spec.transform.parent != contract.base_frame:
-        return f"is measured in the frame '{spec.transform.parent}' and not in base_frame '{contract.base_frame}'"
+    if spec.transform is not None and spec.transform.parent != frame:
+        return f"is measured in the frame '{spec.transform.parent}' and not in {called} '{frame}'"
     if wanted and spec.type != _JOINT_STATE and spec.fields and wanted not in field:
         return f"is the field {spec.fields[number]} and not {wanted}"
     return ""

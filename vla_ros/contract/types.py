@@ -23,8 +23,11 @@ Carries = Literal["motion", "all", "any", "one"]
 CARTESIAN = ("displacement", "twist", "pose")
 """Representations of an end effector's motion."""
 
-ANY_REPRESENTATION = (*CARTESIAN, "joint_position", "planar_twist")
+ANY_REPRESENTATION = (*CARTESIAN, "joint_position", "planar_twist", "trajectory")
 """All of them."""
+
+COMMANDED = tuple(name for name in ANY_REPRESENTATION if name != "trajectory")
+"""Those whose single steps are commands as they are; a trajectory is followed by twists."""
 
 ROWS = "vla_ros.messages.types"
 """Package whose modules hold the rows, each a tuple ``ROWS``."""

@@ -4,53 +4,28 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vla_ros.bags.clock import ClockMode
-from vla_ros.contract import FeatureSpec, RobotContract, contract_text, is_hash_of, load_contract
+from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.converters.calibration import with_calibration
+from vla_ros.converters.contracts import check_appended, kept_contract, served_before
 from vla_ros.converters.episode import EpisodePart, SegmentReader, ticks_ns
 from vla_ros.converters.features import choose_features
+from vla_ros.converters.job import Job
 from vla_ros.converters.late_list import LateList, read_late_list, unknown
-from vla_ros.converters.picture import draw_report
 from vla_ros.converters.report import ConversionReport, EpisodeReport, LeftOut, episode_from, stream_report
+from vla_ros.converters.report_files import report_files, reported, write_report
 from vla_ros.converters.scan import BagScan, decide_segments, read_episode_file, scan_bag
 from vla_ros.converters.tasks import check_default, tasks_of
-from vla_ros.converters.timeline import BagLine, bag_line, note_steps
+from vla_ros.converters.timeline import bag_line, note_steps
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError
 from vla_ros.datasets import DatasetWriter, ImageStorage, WriteError
 from vla_ros.datasets.layout import CONTRACT_HASH_PATH, CONTRACT_PATH
-
-REPORT_PATH, PICTURE_PATH = "meta/conversion_report.json", "meta/conversion_report.png"
-
-
-@dataclass
-class _Job:
-    """What stays the same for all bags, and what is said about them."""
-
-    contract: RobotContract
-    clock: ClockMode
-    recover: bool
-    instructions: Mapping[str, str]
-    late: LateList | None = None
-    served: dict[str, str] = field(default_factory=dict)
-    refused: list[LeftOut] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    lines: dict[str, BagLine] = field(default_factory=dict)
-
-    @contextmanager
-    def refusing(self, bag: Path) -> Iterator[None]:
-        """Note what is wrong with one bag and go on."""
-        try:
-            yield
-        except WriteError:  # nothing is wrong with the bag
-            raise
-        except (DatasetError, DecodeError) as reason:
-            self.refused.append(LeftOut(str(bag), str(reason)))
-            self.lines.setdefault(str(bag), BagLine(str(bag))).refused = str(reason)
 
 
 def convert_bags(
@@ -105,99 +80,48 @@ def convert_bags(
     """
     bags, root = [Path(bag) for bag in bags], Path(root)
     if append:
-        _check_appended(root, contract)
+        check_appended(root, contract)
     late = None if late_samples is None else read_late_list(Path(late_samples))
-    job = _Job(contract, clock, recover, dict(instructions or {}), late, _served_before(root) if append else {})
-    chosen, skipped = _choose(bags, contract, only_successful, job)
-
-    def report_of(episodes: Sequence[EpisodeReport], left_out: Sequence[LeftOut]) -> ConversionReport:
-        parts = (tuple(episodes), tuple(skipped), tuple(job.refused), tuple(left_out), tuple(job.notes))
-        return ConversionReport(root, contract.hash, *parts, dict(job.served))
-
-    with _progress(2 * len(chosen), progress) as advance, _reported(report_folder, job, report_of):
+    served = served_before(root) if append else {}
+    job = Job(bags, root, contract, clock, recover, dict(instructions or {}), late, served)
+    chosen = _choose(job, only_successful)
+    with _progress(2 * len(chosen), progress) as advance, reported(report_folder, job):
         scans = _scan_all(chosen, job, advance)
         if not scans:
-            raise DatasetError(_nothing_converted(bags, skipped, job.refused))
+            raise job.nothing_converted()
         features, left_out = choose_features(scans, contract, clock)
         features = with_calibration(features, scans, contract, job.notes)
-        text = _contract_text(contract, [scan.bag for scan in scans])
-        writer = DatasetWriter(
-            root,
-            features,
-            contract.fps,
-            contract.robot_type,
-            image_storage=image_storage,
-            codec=codec,
-            crf=crf,
-            append=append,
-            resume=contract.hash,
-        )
+        text = kept_contract(contract, [scan.bag for scan in scans])
+        form: Any = {"image_storage": image_storage, "codec": codec, "crf": crf, "append": append}
+        writer = DatasetWriter(root, features, contract.fps, contract.robot_type, **form, resume=contract.hash)
         with writer:
-            before = writer.n_base_episodes
             job.notes += writer.notes
             reports = _convert_all(scans, job, features, writer, advance)
-            if not reports:
-                raise DatasetError(_nothing_converted(bags, skipped, job.refused))
-            report = report_of(reports, left_out)
-            files = {
-                CONTRACT_PATH: text,
-                CONTRACT_HASH_PATH: contract.hash + "\n",
-                **report_files(report, job.lines, picture),
-            }
-            dataset = writer.finish(files)
-    if list(dataset.lengths[before:]) != [episode.frames for episode in reports]:
-        raise RuntimeError(
-            f"{root}: holds {dataset.lengths[before:]} frames, {[r.frames for r in reports]} were written"
-        )
+            report = job.report(reports, left_out)
+            files = report_files(report, job.lines, picture)
+            dataset = writer.finish({CONTRACT_PATH: text, CONTRACT_HASH_PATH: contract.hash + "\n", **files})
+        _check_written(dataset.lengths[writer.n_base_episodes :], report)
     if report_folder is not None:
-        _write_report(report_folder, report, job)
+        write_report(report_folder, report, job)
     return report
 
 
-def report_files(report: ConversionReport, lines: Mapping[str, BagLine], picture: bool) -> dict[str, str | bytes]:
-    """Return the report's files, by their paths within the dataset."""
-    files: dict[str, str | bytes] = {REPORT_PATH: json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"}
-    if picture:
-        title = f"{report.root.name}: {len(report.episodes)} episodes, {report.n_frames} frames"
-        title += f", {len(report.refused)} bags refused" if report.refused else ""
-        files[PICTURE_PATH] = draw_report(list(lines.values()), title)
-    return files
+def _check_written(lengths: Sequence[int], report: ConversionReport) -> None:
+    """Hold the dataset, opened anew, to what was written into it."""
+    written = [episode.frames for episode in report.episodes]
+    if list(lengths) != written:
+        raise RuntimeError(f"{report.root}: holds {list(lengths)} frames, {written} were written")
 
 
-@contextmanager
-def _reported(
-    folder: Path | None, job: _Job, report_of: Callable[[Sequence[EpisodeReport], Sequence[LeftOut]], ConversionReport]
-) -> Iterator[None]:
-    """Write the report of a conversion that fails: it says what is wrong with every bag."""
-    try:
-        yield
-    except DatasetError:
-        if folder is not None:
-            _write_report(folder, report_of((), ()), job)
-        raise
-
-
-def _write_report(folder: Path, report: ConversionReport, job: _Job) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in report_files(report, job.lines, picture=True).items():
-            data = content.encode() if isinstance(content, str) else content
-            (folder / Path(name).name).write_bytes(data)
-    except OSError as reason:
-        raise DatasetError(f"{folder}: the report cannot be written: {reason.strerror or reason}.") from reason
-
-
-def _choose(
-    bags: Sequence[Path], contract: RobotContract, only_successful: bool, job: _Job
-) -> tuple[list[tuple[Path, dict[str, object]]], list[LeftOut]]:
+def _choose(job: Job, only_successful: bool) -> list[tuple[Path, dict[str, object]]]:
     """Sort out bags of failed demonstrations, and note those that were recorded under another contract."""
     chosen: list[tuple[Path, dict[str, object]]] = []
-    skipped: list[LeftOut] = []
+    contract = job.contract
     others: dict[str, list[Path]] = {}
     older: list[Path] = []
-    if not bags:
+    if not job.bags:
         raise DatasetError("no bag to convert was given.")
-    for bag in bags:
+    for bag in job.bags:
         if not bag.exists():
             raise DatasetError(f"{bag}: no such bag.")
         with job.refusing(bag):
@@ -208,7 +132,7 @@ def _choose(
             elif recorded != contract.hash:
                 others.setdefault(recorded[:40], []).append(bag)
             if only_successful and episode.get("success") is False:
-                skipped.append(LeftOut(str(bag), "episode.json says that the task failed"))
+                job.skipped.append(LeftOut(str(bag), "episode.json says that the task failed"))
             else:
                 chosen.append((bag, episode))
     if older:
@@ -220,11 +144,11 @@ def _choose(
         f"the first {some[0]}"
         for recorded, some in others.items()
     ]
-    return chosen, skipped
+    return chosen
 
 
 def _scan_all(
-    chosen: Sequence[tuple[Path, dict[str, object]]], job: _Job, advance: Callable[[str], None]
+    chosen: Sequence[tuple[Path, dict[str, object]]], job: Job, advance: Callable[[str], None]
 ) -> list[BagScan]:
     """Read every bag's stamps; unreadable bags are noted."""
     scans: list[BagScan] = []
@@ -241,7 +165,7 @@ def _scan_all(
 
 def _convert_all(
     scans: Sequence[BagScan],
-    job: _Job,
+    job: Job,
     features: dict[str, FeatureSpec],
     writer: DatasetWriter,
     advance: Callable[[str], None],
@@ -266,10 +190,12 @@ def _convert_all(
                 offset_ns = round(report.clock_offset_s * NANOSECONDS)
                 job.lines[str(scan.bag)].add_episode(report.begin_ns, report.end_ns, offset_ns)
         advance(f"writing {scan.bag.name}")
+    if not reports:
+        raise job.nothing_converted()
     return reports
 
 
-def _identity(scan: BagScan, job: _Job) -> str:
+def _identity(scan: BagScan, job: Job) -> str:
     """Return what changes when a bag, or the way it is converted, does."""
     files = [scan.bag] if scan.bag.is_file() else sorted(path for path in scan.bag.iterdir() if path.is_file())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -277,7 +203,7 @@ def _identity(scan: BagScan, job: _Job) -> str:
     return json.dumps([str(scan.bag.resolve()), stats, job.clock, job.recover, dict(job.instructions), late])
 
 
-def _convert(scan: BagScan, job: _Job, features: dict[str, FeatureSpec], writer: DatasetWriter) -> list[EpisodeReport]:
+def _convert(scan: BagScan, job: Job, features: dict[str, FeatureSpec], writer: DatasetWriter) -> list[EpisodeReport]:
     """Write the episodes of one bag.
 
     Raises:
@@ -329,7 +255,7 @@ class _Note:
     reader: SegmentReader
     part: EpisodePart
     scan: BagScan
-    job: _Job
+    job: Job
 
     def __call__(self, index: int) -> dict[str, object]:
         return asdict(self.report(index))
@@ -355,72 +281,6 @@ class _Note:
             late=tuple(late),
             late_samples=tuple(reader.late_samples(part)),
         )
-
-
-def _served_before(root: Path) -> dict[str, str]:
-    """Return which task each instruction of an existing dataset stands for, as far as its report says."""
-    try:
-        content = json.loads((root / REPORT_PATH).read_text(encoding="utf-8"))
-        return {str(text): str(name) for text, name in content.get("tasks", {}).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _check_appended(root: Path, contract: RobotContract) -> None:
-    """Refuse to add to a dataset of another contract: equal shapes do not make equal meanings."""
-    path = root / CONTRACT_HASH_PATH
-    held = path.read_text(encoding="utf-8").strip() if path.is_file() else "no contract"
-    copy = root / CONTRACT_PATH
-    same = held == contract.hash or (copy.is_file() and load_contract(copy).hash == contract.hash)
-    if root.exists() and not (same and is_hash_of(held, contract, root)):
-        raise DatasetError(f"{root}: cannot append, it was made under {held}, the given contract is {contract.hash}.")
-
-
-def own_contract(bags: Sequence[Path]) -> RobotContract:
-    """Return the contract that bags were recorded under, as it lies beside each of them.
-
-    Raises:
-        DatasetError: None of them has one, or they differ.
-        ContractError: One is malformed.
-    """
-    found: dict[str, RobotContract] = {}
-    for bag in bags:
-        path = (bag if bag.is_dir() else bag.parent) / "contract.yaml"
-        if path.is_file():
-            contract = load_contract(path)
-            found.setdefault(contract.hash, contract)
-    if not found:
-        raise DatasetError(f"{bags[0]}: no contract.yaml lies beside its messages; give the robot's with --contract.")
-    if len(found) > 1:
-        first, second = list(found.values())[:2]
-        raise DatasetError(
-            f"{second.source}: differs from {first.source}; give the one to convert under with --contract, or convert "
-            "the bags of each by themselves."
-        )
-    return next(iter(found.values()))
-
-
-def _contract_text(contract: RobotContract, bags: Sequence[Path]) -> str:
-    """Text of a file that holds this very contract: its source, or a bag's copy of it.
-
-    Raises:
-        DatasetError: None of them is there any more.
-    """
-    for path in [Path(contract.source), *(bag / "contract.yaml" for bag in bags)]:
-        if path.is_file() and (held := load_contract(path)).hash == contract.hash:
-            return contract_text(held)
-    raise DatasetError(
-        f"{contract.source or contract.robot_type}: no file holds contract {contract.hash}; "
-        "the dataset keeps a copy of it, so its file must still be there."
-    )
-
-
-def _nothing_converted(bags: Sequence[Path], skipped: Sequence[LeftOut], refused: Sequence[LeftOut]) -> str:
-    if len(bags) == 1 and refused:
-        return refused[0].reason
-    first = f"; the first: {refused[0].reason}" if refused else ""
-    count = f"{len(skipped)} failed demonstrations, {len(refused)} refused"
-    return f"none of {len(bags)} bags became an episode ({count}){first}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def tasks_of(scan: BagScan, segment: ClockSegment, contract: RobotContract, give
     """Return the instructions of a segment: those said on the topic where there are several, else one for all.
 
     One is the recorder's note, else the one said on the topic, else the one given for the episode's task, else the
-    contract's default.
+    contract's default. A note that is the default counts as none: recorders used to note it when nothing was said.
 
     Args:
         scan: The bag.
@@ -27,7 +27,7 @@ def tasks_of(scan: BagScan, segment: ClockSegment, contract: RobotContract, give
         DatasetError: There is none anywhere.
     """
     said = [(ordinal, ns, text) for ordinal, ns, text in scan.instructions if text]
-    noted = str(scan.episode.get("instruction") or "")
+    noted = _own_note(scan, contract)
     if len({text for _, _, text in said}) > 1:
         return _changes(said, scan, segment)
     task = noted or (said[0][2] if said else "") or given.get(task_name(scan), "") or given.get("", "")
@@ -47,7 +47,7 @@ def task_name(scan: BagScan) -> str:
 
 def is_default(scan: BagScan, tasks: Tasks, contract: RobotContract) -> bool:
     """Whether an episode is stored under the contract's default for want of an instruction of its own."""
-    own = scan.episode.get("instruction") or any(text for _, _, text in scan.instructions)
+    own = _own_note(scan, contract) or any(text for _, _, text in scan.instructions)
     return not own and tasks[0][1] == contract.instruction.default
 
 
@@ -73,6 +73,11 @@ def check_default(scan: BagScan, tasks: Tasks, contract: RobotContract, served: 
             )
         if name:
             served.setdefault(text, name)
+
+
+def _own_note(scan: BagScan, contract: RobotContract) -> str:
+    noted = str(scan.episode.get("instruction") or "")
+    return "" if noted == contract.instruction.default else noted
 
 
 def _changes(said: Sequence[tuple[int, int, str]], scan: BagScan, segment: ClockSegment) -> Tasks:

@@ -67,6 +67,7 @@ class EpisodeTrace:
     Attributes:
         seed: Start state.
         episode: The robot's own count.
+        task: Name of the task, where the robot said it.
         start_ns: Robot time of the reset.
         end_ns: Robot time of the last status.
         success_ns: Robot time at which the task's criterion held first, or None.
@@ -97,6 +98,7 @@ class EpisodeTrace:
     images: dict[str, list[tuple[int, NDArray[Any]]]] = field(default_factory=dict)
     note: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
+    task: str = ""
 
     @property
     def success(self) -> bool:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vla_ros.contract import ActionSpec
 from vla_ros.data_types import DecodeError
 from vla_ros.data_types.rotations import convert
+from vla_ros.messages.forms.paths import yaw_of
 from vla_ros.messages.forms.vectors import check_quaternion
 
 REPRESENTATIONS = {"displacement": 0, "twist": 1, "pose": 2}
@@ -31,6 +32,8 @@ def motion_of_pose(action: ActionSpec, pose: Any, place: str) -> NDArray[np.floa
         DecodeError: Its quaternion is no rotation.
     """
     position, turn = pose.position, pose.orientation
+    if action.representation == "trajectory":
+        return np.array([position.x, position.y, yaw_of(turn, f"{place}: pose")], dtype=np.float64)
     rotation = _rotation([turn.x, turn.y, turn.z, turn.w], "quaternion", action, place)
     return np.array([position.x, position.y, position.z, *rotation], dtype=np.float64)
 

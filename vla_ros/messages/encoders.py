@@ -66,7 +66,7 @@ def check_sinks(contract: RobotContract) -> None:
     """
     for index, sink in enumerate(contract.action.sinks):
         message_class(sink.type)
-        if _sink_type(sink.type).needs_rotation and contract.action.rotation == "none":
+        if _sink_type(sink.type).needs_rotation and not contract.action.has_orientation:
             raise ContractError(
                 f"{contract.source or contract.robot_type}: action.sinks[{index}] a {sink.type.rpartition('/')[2]} "
                 "commands an orientation, but the action has none; give action.rotation, or use "

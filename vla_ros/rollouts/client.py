@@ -18,17 +18,19 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
-from vla_ros.contract import InputSpec, RobotContract
+from vla_ros.contract import AlignmentSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
+from vla_ros.contract.types import has_header, message_types
 from vla_ros.data_types import NANOSECONDS, ContractError, UserError
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
 from vla_ros.messages.decoders import decode_action, decode_input
+from vla_ros.messages.encoders import is_telemetry, message_class
 from vla_ros.messages.executor import make_executor, spin_until
 from vla_ros.messages.rclpy_deserialize import deserialize
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup
-from vla_ros_msgs.msg import ActionChunk, EndEffectorAction, EpisodeStatus, PolicyStatus
+from vla_ros.sim.command_reader import TRAJECTORY
+from vla_ros_msgs.msg import ActionChunk, EpisodeStatus, PolicyStatus
 from vla_ros_msgs.srv import ResetEpisode
 
-COMMAND_TYPE = "vla_ros_msgs/msg/EndEffectorAction"
 CHUNK_TYPE = "vla_ros_msgs/msg/ActionChunk"
 # Best effort matches every publisher; deep, so that a busy moment of the client loses no arrival.
 _WATCH = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -41,7 +43,7 @@ class RolloutClient:
     """Resets episodes and traces them. A context manager; its node spins in its own thread meanwhile.
 
     Attributes:
-        command_topic: The EndEffectorAction sink that it watches.
+        command_sink: The sink that it watches: an EndEffectorAction, else the first that moves the robot.
         robot_status: Newest status of the robot, None before the first.
         policy_status: Newest status of the policy node, None before the first.
         commands_seen: Commands since it started.
@@ -58,10 +60,14 @@ class RolloutClient:
             policy_node: Name of the policy node, whose status is watched.
 
         Raises:
-            ContractError: The robot publishes no EndEffectorAction, from which commands are measured.
+            ContractError: No message of the robot's sinks can be read, from which commands are measured.
         """
         self._contract = contract
-        self.command_topic = command_topic(contract)
+        self.command_sink = measured_sink(contract)
+        sink = self.command_sink
+        self._record = RecordSpec(
+            sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, names=sink.names, ros_names=sink.ros_names
+        )
         self._environment = {k: v for k, v in environment.items() if os.environ.get(k) != v}
         self._policy_node = policy_node
         self._trace: EpisodeTrace | None = None
@@ -98,6 +104,11 @@ class RolloutClient:
     def node(self) -> Node:
         """The node, for further clients and subscriptions of the same run."""
         return self._node
+
+    @property
+    def task(self) -> str:
+        """Name of the robot's task; empty before its first status."""
+        return "" if self.robot_status is None else str(self.robot_status.task)
 
     def robot_is_ready(self) -> bool:
         """Return whether the robot publishes its status and serves its resets."""
@@ -158,7 +169,7 @@ class RolloutClient:
         create, policy = self._node.create_subscription, f"/{self._policy_node}/status"
         create(Clock, "/clock", self._on_clock, _WATCH)
         create(EpisodeStatus, "/sim/episode_status", self._on_status, _WATCH)
-        create(EndEffectorAction, self.command_topic, self._on_command, _RELIABLE)
+        create(message_class(self.command_sink.type), self.command_sink.topic, self._on_command, _RELIABLE)
         create(PolicyStatus, policy, self._on_policy_status, _WATCH)
         for sink in self._contract.action.sinks:
             if sink.type == CHUNK_TYPE:
@@ -166,8 +177,6 @@ class RolloutClient:
 
     def _subscribe_images(self, trace: EpisodeTrace | None) -> None:
         """Subscribe to the cameras only while they are recorded: an unused image costs both ends its transport."""
-        from vla_ros.messages.encoders import message_class
-
         for subscription in self._image_subscriptions:
             self._node.destroy_subscription(subscription)
         cameras = [spec for spec in self._contract.inputs if spec.image is not None] if trace is not None else []
@@ -185,13 +194,22 @@ class RolloutClient:
         if (trace := self._trace) is not None:
             trace.clock.append((_stamp_ns(message.clock), now_ns))
 
-    def _on_command(self, message: EndEffectorAction) -> None:
+    def _on_command(self, message: Any) -> None:
         now_ns = time.monotonic_ns()
         self.commands_seen += 1
         if (trace := self._trace) is not None:
-            action = decode_action(self._contract.action, COMMAND_TYPE, message)
-            times = _stamp_ns(message.header.stamp), _stamp_ns(message.observation_stamp)
-            trace.commands.append(CommandRecord(now_ns, *times, action))
+            action = self._action(message)
+            stamped = has_header(self.command_sink.type)
+            effect_ns = _stamp_ns(message.header.stamp) if stamped else trace.end_ns
+            observed = getattr(message, "observation_stamp", None)
+            # of what cannot say which observation it answers, the moment of effect: it is decided, and no latency
+            observed_ns = effect_ns if observed is None else _stamp_ns(observed)
+            trace.commands.append(CommandRecord(now_ns, effect_ns, observed_ns, action))
+
+    def _action(self, message: Any) -> Any:
+        if self.command_sink.type == TRAJECTORY:  # measured by the first of its waypoints
+            message.points = message.points[:1]
+        return decode_action(self._contract.action, self.command_sink.type, message, self._record)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         now_ns = time.monotonic_ns()
@@ -222,7 +240,7 @@ class RolloutClient:
         if not trace.episode:
             trace.episode = message.episode
             trace.start_ns = stamp_ns - round(message.elapsed * NANOSECONDS)
-        trace.end_ns = stamp_ns
+        trace.end_ns, trace.task = stamp_ns, message.task
         trace.ticks += 1
         trace.halted_ticks += message.halted
         trace.reward += message.reward
@@ -233,18 +251,29 @@ class RolloutClient:
             self._ended.set()
 
 
-def command_topic(contract: RobotContract) -> str:
-    """Return the topic of the robot's EndEffectorAction sink.
+def measured_sink(contract: RobotContract) -> SinkSpec:
+    """Return the sink from which a robot's commands are measured.
+
+    An EndEffectorAction, which says which observation it answers; else the first whose messages can be read.
 
     Raises:
-        ContractError: It has none.
+        ContractError: There is none.
     """
-    for sink in contract.action.sinks:
-        if sink.type == COMMAND_TYPE:
-            return sink.topic
-    raise ContractError(
-        f"{contract.source}: action.sinks has no {COMMAND_TYPE}; a rollout measures its commands, so add one as a sink."
-    )
+    action = contract.action
+    rows = message_types()
+    readable = [
+        (sink.type.endswith("/EndEffectorAction"), sink)
+        for sink in action.sinks
+        if not is_telemetry(sink.type)
+        and (row := rows[sink.type].as_record)
+        and action.representation in row.representations
+    ]
+    if not readable:
+        raise ContractError(
+            f"{contract.source}: the messages of no sink can be read, from which a rollout measures commands; add a "
+            "sink of a type that is also listed as recorded action, see docs/message_types.md."
+        )
+    return max(readable, key=lambda entry: entry[0])[1]
 
 
 def _stamp_ns(stamp: Any) -> int:

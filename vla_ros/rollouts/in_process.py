@@ -14,6 +14,7 @@ from vla_ros.data_types import NANOSECONDS, Command, first_tick_at_or_after, tic
 from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
 from vla_ros.messages.message_types import deserialize, serialize
 from vla_ros.runtime import Clock, ManualClock, PolicyRuntime, Predictor, RuntimeOptions, TorchPredictor
+from vla_ros.sim.parts import MayFail
 from vla_ros.sim.robot import Decide, Robot, check_period
 
 START_NS = NANOSECONDS
@@ -210,7 +211,7 @@ def _episode(
 ) -> EpisodeTrace:
     robot.reset(seed)
     driver.begin_episode(robot)
-    trace = EpisodeTrace(seed, number, START_NS, START_NS)
+    trace = EpisodeTrace(seed, number, START_NS, START_NS, task=robot.task)
     first = first_tick_at_or_after(START_NS, contract.fps)
     period_ns = NANOSECONDS // contract.fps
     robot.command(None, period_ns)
@@ -220,6 +221,9 @@ def _episode(
         trace.end_ns, trace.ticks = stamp_ns, trace.ticks + 1
         if robot.success:
             trace.success_ns = stamp_ns
+            break
+        if isinstance(robot, MayFail) and robot.failure:
+            trace.note = robot.failure
             break
         command = driver.command(robot, stamp_ns)
         trace.halted_ticks += command is None

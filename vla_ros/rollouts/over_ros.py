@@ -30,7 +30,7 @@ class RolloutOptions:
     Attributes:
         contract: The robot's contract.
         output: Folder for logs.
-        task: Name of the task.
+        task: Name of the task; empty for the simulator's own.
         driver: What commands the robot.
         checkpoint: Folder, for the driver ``checkpoint``.
         episodes: How many.
@@ -40,11 +40,13 @@ class RolloutOptions:
         chunk_mode: How the policy node executes action chunks.
         record_episodes: Keep the images of this many episodes, from the first.
         domain_id: ROS domain, None for a free one.
+        simulator: Name; empty for the one that `sim_config` names, else MetaWorld.
+        sim_config: The simulator's file, None for its own.
     """
 
     contract: Path
     output: Path
-    task: str = "push-v3"
+    task: str = ""
     driver: Driver = "checkpoint"
     checkpoint: Path | None = None
     episodes: int = 20
@@ -54,6 +56,8 @@ class RolloutOptions:
     chunk_mode: str = "latest"
     record_episodes: int = 0
     domain_id: int | None = None
+    simulator: str = ""
+    sim_config: Path | None = None
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -145,17 +149,20 @@ def robot_parameters(options: RolloutOptions) -> dict[str, object]:
     """Return the parameters of the simulated robot."""
     return {
         "contract": options.contract.resolve(),
+        "simulator": options.simulator,
+        "sim_config": "" if options.sim_config is None else options.sim_config.resolve(),
         "task": options.task,
         "seed": options.first_seed,
         "lock_step": options.lock_step,
         "goal_images": options.checkpoint is not None and GOAL_IMAGE in read_inputs(options.checkpoint),
+        "demonstrator": "" if options.driver == "checkpoint" else options.driver,
     }
 
 
 def _start_driver(group: ProcessGroup, options: RolloutOptions) -> ChildProcess:
     common = {"contract": options.contract.resolve(), "use_sim_time": True}
     if options.driver != "checkpoint":
-        return group.start("expert_node", node_command("expert_node", {**common, "policy": options.driver}))
+        return group.start("expert_node", node_command("expert_node", common))
     parameters = {
         **common,
         "checkpoint": options.checkpoint.resolve() if options.checkpoint is not None else "",

@@ -107,6 +107,10 @@ class ChunkExecutor:
         if mode not in EXECUTION_MODES:
             hint = nearest_name(mode, EXECUTION_MODES)
             raise ConfigError(f"chunk mode '{mode}' is not one of {', '.join(EXECUTION_MODES)}.{hint}")
+        if mode == "temporal_ensemble" and action.representation == "trajectory":
+            raise ConfigError(
+                "chunk mode 'temporal_ensemble' averages single steps, and a trajectory is followed as a whole."
+            )
         if ensemble_decay < 0:
             raise ConfigError(f"ensemble_decay={ensemble_decay} must not be negative.")
         self._action = action

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vla_ros.data_types import ActionChunk, Command
 from vla_ros.runtime.chunk_executor import ChunkExecutor, Execution, ExecutionStatus
+from vla_ros.runtime.path_tracking import PathTracker
 from vla_ros.safety import DROPPING, REASONS, Measured, SafetyFilter
 from vla_ros.safety.reasons import FOLLOWING_ERROR
 from vla_ros.streams import MissingInput
@@ -76,6 +80,7 @@ class Controller:
     Args:
         executor: Says which action is due.
         safety: Has the last word on every action.
+        tracker: Of an action that is a trajectory: makes the twists that follow it.
 
     Attributes:
         status: What was done last, and why.
@@ -85,8 +90,8 @@ class Controller:
         must_abort: Whether an input is missing whose absence ends control.
     """
 
-    def __init__(self, executor: ChunkExecutor, safety: SafetyFilter) -> None:
-        self._executor, self._safety = executor, safety
+    def __init__(self, executor: ChunkExecutor, safety: SafetyFilter, tracker: PathTracker | None = None) -> None:
+        self._executor, self._safety, self._tracker = executor, safety, tracker
         self.reset()
 
     def reset(self) -> None:
@@ -126,7 +131,13 @@ class Controller:
             return self._react(
                 t_ns, now, ControlState.STOPPED, "The newest action chunk has ended: inference is too slow."
             )
-        return self._give(execution.command, execution.chunk, execution, now)
+        command = execution.command
+        if self._tracker is not None:
+            base = None if now.measured is None else now.measured.base
+            if base is None:
+                return self._stop_for(t_ns, now, "Where the base is, is not measured; it cannot follow a trajectory.")
+            command = self._tracker.command(command, execution.chunk, base)
+        return self._give(command, execution.chunk, execution, now)
 
     def halt(self, t_ns: int, measured: Measured | None = None) -> ControlOutput:
         """Return zero motion if the robot may be moving: control ends here."""
@@ -164,6 +175,8 @@ class Controller:
         if chunk.chunk_id <= self._published_chunk:
             return None
         self._published_chunk = chunk.chunk_id
+        if self._tracker is not None and now.measured is not None and now.measured.base is not None:
+            return self._tracker.bounded(chunk, now.measured.base)
         bounded, _ = self._safety.filter_chunk(chunk, now.measured)
         return bounded
 
@@ -217,5 +230,9 @@ class Controller:
         chunk = None
         if self._published_chunk:  # whoever executes a chunk by itself must be told that it is void
             self._published_chunk = 0
-            chunk = ActionChunk(action[None].copy(), t_ns, self._executor.period_ns, chunk_id=0)
+            stay: NDArray[np.float64] | None = action
+            if self._tracker is not None:  # a trajectory that stays where the base is
+                stay = None if now.measured is None else now.measured.base
+            if stay is not None:
+                chunk = ActionChunk(stay[None].copy(), t_ns, self._executor.period_ns, chunk_id=0)
         return ControlOutput(command, chunk)

@@ -22,6 +22,7 @@ from vla_ros.runtime.controller import Controller, ControlOutput, Situation
 from vla_ros.runtime.latency import LatencyTracker
 from vla_ros.runtime.measurement import MeasuredRobot, without_following_error
 from vla_ros.runtime.observer import Observer, TickResult
+from vla_ros.runtime.path_tracking import PathTracker
 from vla_ros.runtime.policy_runner import PolicyRunner
 from vla_ros.runtime.predictor import Predictor
 from vla_ros.safety import SafetyFilter, StopLatch
@@ -108,9 +109,10 @@ class PolicyRuntime:
         self.contract, self.clock = contract, clock
         self.options = options = options or RuntimeOptions()
         bounded = contract if options.robot_follows else without_following_error(contract)
-        self.safety = SafetyFilter(bounded, stop, require_measurement=True)
+        follows = contract.action.representation == "trajectory"
+        self.safety = SafetyFilter(bounded.commanded, stop, require_measurement=True)
         self.runner = PolicyRunner(predictor, contract.fps)
-        self._measured = MeasuredRobot(contract, is_needed=self.safety.needs_measurement)
+        self._measured = MeasuredRobot(contract, is_needed=follows or self.safety.needs_measurement)
         spec, there = predictor.spec, contract.policy_features
         keys = {key for key in spec.input_keys if key in there or key not in spec.optional_keys}
         optional = set(spec.optional_keys) - self._measured.keys
@@ -132,7 +134,7 @@ class PolicyRuntime:
             max_wait_s=contract.max_wait_s,
             follows_episodes=options.follows_episodes,
         )
-        self.controller = Controller(self.executor, self.safety)
+        self.controller = Controller(self.executor, self.safety, PathTracker(contract) if follows else None)
         self.latency = LatencyTracker()
         self._received_ns = [_NEVER] * len(self.specs)
         self._lock = threading.Lock()

@@ -24,12 +24,16 @@ class Measured:
         position: float64 [3], end effector in the base frame, m.
         orientation: float64 [4], unit quaternion x, y, z, w of the end effector in the base frame.
         joints: float64 [A], one per action number, rad.
+        base: float64 [3], x, y, yaw of a mobile base in the frame of its trajectory, m, rad.
+        points: [N, F], the newest scan that a base keeps clear of, x and y first, m, in the frame of the LiDAR.
         stamp_ns: When the oldest part of it was measured.
     """
 
     position: Vector | None = None
     orientation: Vector | None = None
     joints: Vector | None = None
+    base: Vector | None = None
+    points: NDArray[np.generic] | None = None
     stamp_ns: int = 0
 
     def moved(self, velocity: Vector, turn: Vector, duration_s: float) -> "Measured":
@@ -74,8 +78,20 @@ def measurement_from(
         position=known(sources.position),
         orientation=None if orientation is None else unit_quaternion(orientation, sources.rotation),
         joints=joints,
+        base=_planar(known(sources.base)),
+        points=None if sources.scan is None else values.get(sources.scan),
         stamp_ns=min(stamps, default=0),
     )
+
+
+def _planar(numbers: Vector | None) -> Vector | None:
+    """Return x, y, yaw of those numbers, or of x, y and a quaternion's z and w."""
+    if numbers is None or len(numbers) == 3:
+        return numbers
+    x, y, z, w = numbers.tolist()
+    if np.hypot(z, w) < _SHORTEST:
+        return None
+    return np.array([x, y, 2.0 * np.arctan2(z, w)])
 
 
 def usable(values: Vector) -> bool:
@@ -99,6 +115,8 @@ def unit_quaternion(values: Vector, form: str) -> Vector | None:
 def cleaned(measured: "Measured | NDArray[np.generic] | None", action_dim: int, *, joints: bool) -> Measured:
     """Return what is usable of a measurement: parts that are not finite or of another size are not known.
 
+    Where a base is in its trajectory's frame is no matter of the filter, which bounds twists.
+
     Args:
         measured: A measurement, or a bare array: positions of the joints, or else of the end effector.
         action_dim: Numbers of an action, hence of the joints.
@@ -119,4 +137,4 @@ def cleaned(measured: "Measured | NDArray[np.generic] | None", action_dim: int, 
     if measured.joints is not None:
         angles = np.asarray(measured.joints, dtype=np.float64)
         angles = np.where(np.abs(angles) <= LARGEST, angles, np.nan) if angles.shape == (action_dim,) else None
-    return Measured(position, orientation, angles, measured.stamp_ns)
+    return Measured(position, orientation, angles, points=measured.points, stamp_ns=measured.stamp_ns)

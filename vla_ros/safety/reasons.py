@@ -13,6 +13,8 @@ ANGULAR_SPEED = "angular_speed"
 ACCELERATION = "acceleration"
 ANGULAR_ACCELERATION = "angular_acceleration"
 WORKSPACE = "workspace"
+SCAN_UNKNOWN = "scan_unknown"
+CLEARANCE = "clearance"
 
 REASONS: dict[str, str] = {
     STOP_LATCHED: "a stop is latched",
@@ -28,6 +30,8 @@ REASONS: dict[str, str] = {
     ACCELERATION: "the acceleration, or the acceleration of a joint, was limited",
     ANGULAR_ACCELERATION: "the angular acceleration was limited",
     WORKSPACE: "motion out of the workspace was removed",
+    SCAN_UNKNOWN: "the scan that the base keeps clear by is not known",
+    CLEARANCE: "the speed towards what the scan shows was limited",
 }
 """Name → what was done, or why the command was dropped, in one sentence without its full stop."""
 
@@ -40,6 +44,7 @@ DROPPING = frozenset(
         OUTSIDE_WORKSPACE,
         OUTSIDE_RANGE,
         FOLLOWING_ERROR,
+        SCAN_UNKNOWN,
     }
 )
 """Those for which no command is given."""

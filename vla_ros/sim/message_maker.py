@@ -83,3 +83,32 @@ def joint_state(make: MessageMaker, of: Any, names: Sequence[str], positions: An
         velocity=make.numbers("d", velocities),
         effort=make.numbers("d", []),
     )
+
+
+def camera_info(make: MessageMaker, of: Any, height: int, width: int, focal_px: float) -> Any:
+    """Return the sensor_msgs/CameraInfo of a pinhole camera without distortion, its axis through the middle.
+
+    Args:
+        make: How messages are made.
+        of: Its header.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        focal_px: Focal length in pixels, the same along both axes.
+    """
+    cx, cy = width / 2.0, height / 2.0
+    k = [focal_px, 0.0, cx, 0.0, focal_px, cy, 0.0, 0.0, 1.0]
+    p = [focal_px, 0.0, cx, 0.0, 0.0, focal_px, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return make.new(
+        "sensor_msgs/msg/CameraInfo",
+        header=of,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.array(k),
+        r=np.eye(3).ravel(),
+        p=np.array(p),
+        binning_x=0,
+        binning_y=0,
+        roi=make.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )

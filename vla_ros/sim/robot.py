@@ -1,7 +1,7 @@
 """What a simulated robot is: reset, obey, step, sense. Each simulator is one class behind it; no ROS, no wall clock.
 
 A simulator is a function of a `SimRequest` in `vla_ros.registry.SIMULATORS`, built in or of another package's entry
-points ``vla_ros.simulators``.
+points ``vla_ros.simulators``. What a robot may have besides, and does without otherwise, is in `vla_ros.sim.parts`.
 """
 
 from collections.abc import Callable
@@ -71,11 +71,13 @@ class Robot(Protocol):
     def reset(self, seed: int) -> None:
         """Begin the episode of `seed`; equal seeds give equal episodes. The robot stands still until a command."""
 
-    def command(self, action: NDArray[np.float64] | None, period_ns: int) -> None:
+    def command(self, action: Any, period_ns: int) -> None:
         """Take up an action for the coming steps.
 
         Args:
-            action: float64 [A] in the contract's units and order; None: stand still, and keep the gripper as it is.
+            action: float64 [A] in the contract's units and order, NaN where a message says nothing about a number and
+                it stays as it is; or the order that the robot read from a message itself (`vla_ros.sim.ReadsCommands`).
+                None: stand still, and keep the gripper as it is.
             period_ns: Time over which it is to be carried out.
         """
 
@@ -92,7 +94,8 @@ class Robot(Protocol):
     def message(self, spec: InputSpec, stamp_ns: int) -> Any:
         """Return an input's message of the present state, made by a `vla_ros.sim.message_maker.RosbagsMaker`.
 
-        Of a latched image, the goal's picture; it is asked for at the beginning of an episode only.
+        Of a latched image, the goal's picture; it is asked for at the beginning of an episode only, which it leaves as
+        it was. All pictures of a robot are asked for in one thread, which need not be the one that simulates.
         """
 
     def demonstrator(self, policy: str) -> Decide:
@@ -106,7 +109,7 @@ class Robot(Protocol):
         """
 
     def close(self) -> None:
-        """Release windows and contexts; the robot is not used again."""
+        """Release windows and contexts, in the thread that asked for pictures; the robot is not used again."""
 
 
 def make_robot(name: str, request: SimRequest) -> Robot:

@@ -38,6 +38,8 @@ def action_blend(action: ActionSpec, names: tuple[str, ...] = ()) -> Blend:
         action: The action.
         names: Of the numbers of a part of it, in which a rotation's stand together; none for all.
     """
+    if action.representation == "trajectory":
+        return _planar
     if action.representation != "pose" or action.rotation == "none":
         return linear
     names, rotation = names or action.names, action.names[action.rotation_slice]
@@ -45,6 +47,14 @@ def action_blend(action: ActionSpec, names: tuple[str, ...] = ()) -> Blend:
         return linear
     start = names.index(rotation[0])
     return _with_rotations([(slice(start, start + len(rotation)), action.rotation)])
+
+
+def _planar(before: NDArray[np.float64], after: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Blend x, y and yaw; the yaw goes the shorter way round."""
+    value = linear(before, after, weight)
+    turn = (after[2] - before[2] + np.pi) % (2 * np.pi) - np.pi
+    value[2] = (before[2] + weight * turn + np.pi) % (2 * np.pi) - np.pi
+    return value
 
 
 def _with_rotations(parts: list[tuple[slice, str]]) -> Blend:

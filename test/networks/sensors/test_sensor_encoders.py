@@ -21,6 +21,7 @@ ENCODERS = {
     "radar_points": ((10, 5), {"channels": (16,)}),
     "radar_points pooled": ((10, 5), {"channels": (16,), "pooled": True}),
     "raster": ((48, 1), {"rows": 6, "channels": 4, "grid": (2, 2)}),
+    "range_doppler flat": ((48, 1), {"rows": 6, "channels": 4, "grid": (2, 3)}),
     "range_doppler": ((1, 16, 12), {"channels": 4, "grid": (2, 3)}),
     "lstm": ((20, 6), {}),
     "conv1d": ((20, 6), {"channels": 8}),

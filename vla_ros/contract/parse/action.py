@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from vla_ros.contract.parse.limits import parse_limits, parse_measured
 from vla_ros.contract.parse.record import parse_records
-from vla_ros.contract.parse.sinks import parse_sinks
+from vla_ros.contract.parse.sinks import carries_chunks, parse_sinks
 from vla_ros.contract.schema import (
     ROTATION_WIDTH,
     ActionSpec,
@@ -51,13 +51,33 @@ def parse_action(at: Section, base_frame: str, tool_frame: str | None) -> Action
         },
     )
     _check_frame(at, spec, base_frame, tool_frame)
+    if spec.representation != "trajectory" and "tracker" in at:
+        raise at.fail("tracker", f"has a meaning only for a trajectory, not for a {spec.representation}")
+    if spec.representation == "trajectory":
+        _check_tracked(at, spec)
     if spec.past_end != "hold" and "max_hold_s" in at:
         raise at.fail("max_hold_s", f"has a meaning only with 'past_end: hold', not with '{spec.past_end}'")
     return spec
 
 
+def _check_tracked(at: Section, spec: ActionSpec) -> None:
+    """Refuse sinks of single commands without the speeds that a late base may catch up with."""
+    for field in ("max_speed", "max_angular_speed"):
+        if getattr(spec.limits, field) is None and any(not carries_chunks(sink) for sink in spec.sinks):
+            raise at.fail(
+                f"limits.{field}", "is required: it is how fast a base that is late may follow its trajectory"
+            )
+
+
 def _check_frame(at: Section, spec: ActionSpec, base_frame: str, tool_frame: str | None) -> None:
     """Check the frame of the motion: the filter can hold a box in no frame that it does not know."""
+    if spec.representation == "trajectory":
+        if spec.frame == base_frame:
+            raise at.fail(
+                "frame",
+                f"of a trajectory is a fixed frame like odom; '{base_frame}' is base_frame, which moves",
+            )
+        return
     known = [base_frame] if tool_frame is None else [base_frame, tool_frame]
     if spec.frame not in known:
         hint = nearest_name(spec.frame, known)
@@ -79,8 +99,16 @@ def _check_names(
         if rotation != "none":
             raise at.fail("rotation", f"must be 'none' for joint positions, got '{rotation}'")
         return
+    if gripper is not None and names[-1] != gripper.name:
+        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
     if representation == "planar_twist":
-        _check_planar(at, rotation, names, gripper)
+        _check_planar(at, rotation, names, len(names) - (gripper is not None))
+        return
+    if representation == "trajectory":
+        if rotation != "none" or gripper is not None:
+            raise at.fail("rotation", "and gripper have no meaning for a trajectory: its numbers are x, y and yaw")
+        if len(names) != 3:
+            raise at.fail("names", f"a trajectory has x, y and yaw of a waypoint, got {', '.join(names)}")
         return
     if representation == "twist" and rotation not in ("none", "rotation_vector"):
         raise at.fail("rotation", f"of a twist is an angular velocity, 'rotation_vector' or 'none', got '{rotation}'")
@@ -91,22 +119,17 @@ def _check_names(
             f"a {representation} with rotation '{rotation}' and {'a' if gripper else 'no'} gripper "
             f"has {expected} numbers, got {len(names)}: {', '.join(names)}",
         )
-    if gripper is not None and names[-1] != gripper.name:
-        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
-def _check_planar(at: Section, rotation: str, names: tuple[str, ...], gripper: GripperSpec | None) -> None:
+def _check_planar(at: Section, rotation: str, names: tuple[str, ...], motion: int) -> None:
     if rotation != "none":
         raise at.fail("rotation", f"must be 'none' for a planar twist, whose last number turns, got '{rotation}'")
-    motion = len(names) - (gripper is not None)
     if motion not in (2, 3):
         raise at.fail(
             "names",
             "a planar_twist has linear x, angular z, or linear x, y, angular z, and then the gripper if there is one; "
             f"got {', '.join(names)}",
         )
-    if gripper is not None and names[-1] != gripper.name:
-        raise at.fail("gripper.name", f"must be the last number of the action, '{names[-1]}', got '{gripper.name}'")
 
 
 def _gripper(at: Section, names: tuple[str, ...]) -> GripperSpec:

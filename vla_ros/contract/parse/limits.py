@@ -6,7 +6,7 @@ from typing import get_args
 from vla_ros.contract.joint_limits import joint_limits_of_file, joint_limits_of_mapping, joint_limits_of_urdf
 from vla_ros.contract.schema import ROTATION_WIDTH, GripperSpec, MeasuredRotation, MeasuredSpec
 from vla_ros.contract.schema.file_forms import LimitsFile
-from vla_ros.contract.schema.limits import JointLimit, LimitsSpec
+from vla_ros.contract.schema.limits import ClearanceSpec, JointLimit, LimitsSpec
 from vla_ros.schema import ABSENT, Narrow, Section, given, read_dataclass
 
 _OF_END_EFFECTOR = ("workspace", "max_speed", "max_angular_acceleration", "max_angular_following_error")
@@ -49,9 +49,15 @@ def parse_measured(at: Section, representation: str) -> MeasuredSpec:
     lengths = {"position": 3, "orientation": ROTATION_WIDTH[turn]}
     context = {part: Narrow(within=_part(at, part, length)) for part, length in lengths.items()}
     context["joints"] = Narrow(within={"key": Narrow(required=bool(at.content.get("joints"))), "rotation": ABSENT})
+    context["base"] = Narrow(within=_part(at, "base", None))
     spec = read_dataclass(at, MeasuredSpec, context)
-    for part in ("position", "orientation") if representation == "joint_position" else ("joints",):
-        if part in at:
+    if spec.base.key and len(spec.base.names) not in (3, 4):
+        raise at.fail(
+            "base.names", f"must hold x, y, yaw, or x, y and a quaternion's z and w, got {list(spec.base.names)}"
+        )
+    meant = {"joint_position": ("joints",), "trajectory": ("base",)}.get(representation, ("position", "orientation"))
+    for part in ("position", "orientation", "joints", "base"):
+        if part in at and part not in meant:
             raise at.fail(part, f"has no meaning for a {representation} action")
     return spec
 
@@ -100,6 +106,18 @@ def _check(at: Section, spec: LimitsSpec, representation: str) -> None:
         if len(lower) != len(upper) or any(a >= b for a, b in zip(lower, upper, strict=True)):
             raise at.fail(field, f"must be above its lower bound in every number, got {list(lower)} and {list(upper)}")
     of_joints = representation == "joint_position"
+    if spec.clearance != ClearanceSpec() and representation not in ("planar_twist", "trajectory"):
+        raise at.fail("clearance", f"is kept by a mobile base, and the action is a {representation}")
+    if spec.clearance != ClearanceSpec() and not spec.clearance.key:
+        raise at.fail("clearance.key", "is required and missing; name the scan that the clearance is kept by")
+    if representation == "trajectory":
+        for field in ("lower", "upper", "workspace", "max_following_error"):
+            if field in at:
+                raise at.fail(
+                    field,
+                    "has no meaning for a trajectory; bound the base that follows it by max_speed, "
+                    "max_angular_speed, max_acceleration and max_angular_acceleration",
+                )
     for field in _OF_END_EFFECTOR if of_joints else _OF_JOINTS:
         if field in at:
             reason = (
@@ -108,7 +126,10 @@ def _check(at: Section, spec: LimitsSpec, representation: str) -> None:
                 else f"bounds joints, and the action is a {representation}; use lower, upper and max_speed"
             )
             raise at.fail(field, reason)
-    if representation in ("displacement", "twist", "planar_twist") and spec.max_angular_following_error is not None:
+    if (
+        representation in ("displacement", "twist", "planar_twist", "trajectory")
+        and spec.max_angular_following_error is not None
+    ):
         raise at.fail("max_angular_following_error", f"has a meaning only for a pose, not for a {representation}")
 
 

@@ -64,6 +64,10 @@ def _record(
     }
     spec = read_dataclass(at, RecordSpec, context)
     check_alignment(at, spec.alignment, numeric=True, has_header=has_header(type_name))
+    if spec.next_state and representation not in ("pose", "joint_position", "trajectory"):
+        raise at.fail(
+            "next_state", f"is of an absolute action; a {representation} says how the robot moves, not where to"
+        )
     return spec
 
 

@@ -49,6 +49,11 @@ def carried_names(sink: SinkSpec, names: Sequence[str], gripper: GripperSpec | N
     return sink.names or tuple(names)
 
 
+def carries_chunks(sink: SinkSpec) -> bool:
+    """Whether a sink gets whole chunks, and not single commands."""
+    return _kind(sink.type).whole_chunk
+
+
 def _kind(type_name: str) -> AsSink:
     kind = message_types()[type_name].as_sink
     if kind is None:
@@ -66,7 +71,7 @@ def _sink(
     if representation not in kind.representations and (gripper is None or chosen != (gripper.name,)):
         fitting = [name for name, forms in SINK_REPRESENTATIONS.items() if representation in forms]
         raise at.fail("type", f"{type_name} cannot carry a {representation} action; these can: {', '.join(fitting)}")
-    if kind.needs_rotation and rotation == "none":
+    if kind.needs_rotation and rotation == "none" and representation != "trajectory":
         raise at.fail("type", f"{type_name} carries an orientation, and the action's rotation is 'none'")
     is_twist = type_name in _TWISTS
     unitless = is_twist and at.scalar("units", str, "si") == "unitless"
@@ -86,15 +91,20 @@ def _sink(
         "max_effort": of_gripper,
     }
     spec = read_dataclass(at, SinkSpec, context)
-    _check_ends(at, spec)
+    _check_ends(at, spec, is_gripper=gripper is not None and chosen == (gripper.name,))
     return spec
 
 
-def _check_ends(at: Section, spec: SinkSpec) -> None:
-    """Refuse one end of a gripper without the other, and two that are one position."""
+def _check_ends(at: Section, spec: SinkSpec, *, is_gripper: bool) -> None:
+    """Refuse one end of a gripper without the other, two that are one position, and ends of what is no gripper."""
     if (spec.open is None) != (spec.closed is None):
         missing = "open" if spec.open is None else "closed"
         raise at.fail(missing, "is required and missing; give both ends, or none to send the action's number as it is")
+    if spec.open is not None and not is_gripper:
+        raise at.fail(
+            "open",
+            "and closed scale action.gripper, and this number is not it; leave both out to send the number as it is",
+        )
     if spec.open is not None and spec.open == spec.closed:
         raise at.fail("closed", f"must differ from open, both are {spec.open:g}")
 

@@ -48,7 +48,7 @@ class MeasuredSpec:
         MeasuredPart,
         About(
             "Of the end effector in the base frame; by default the one PoseStamped or Odometry input that holds a "
-            "position.",
+            "position, or else the transform of `tool_frame`.",
             default="derived",
         ),
     ] = field(default_factory=MeasuredPart)
@@ -64,6 +64,32 @@ class MeasuredSpec:
             default="derived",
         ),
     ] = field(default_factory=MeasuredPart)
+    base: Annotated[
+        MeasuredPart,
+        About(
+            "Of a base that follows a trajectory: x, y, yaw, or x, y and the quaternion's z and w, in the trajectory's "
+            "frame; by default of the one Odometry or PoseStamped input in that frame.",
+            default="derived",
+        ),
+    ] = field(default_factory=MeasuredPart)
+
+
+@dataclass(frozen=True)
+class TrackerSpec:
+    """How a base follows a trajectory: pure pursuit (Coulter 1992, CMU-RI-TR-92-01)."""
+
+    lookahead_m: Annotated[
+        float, About("Distance to the point of the path that the base steers to.", unit="m", above=0)
+    ] = 0.4
+    turn_in_place: Annotated[
+        float,
+        About(
+            "Further aside than this the base first turns towards that point where it stands.",
+            unit="rad",
+            above=0,
+            at_most=3.2,
+        ),
+    ] = 1.6
 
 
 @dataclass(frozen=True)
@@ -80,8 +106,8 @@ class ActionSpec:
         Representation,
         About(
             "`displacement` over one period of `fps`, `twist` (m/s, rad/s), absolute `pose`, `joint_position` "
-            "(rad; names are joint names), or `planar_twist` of a mobile base: linear x, angular z, or linear x, y, "
-            "angular z (m/s, rad/s)."
+            "(rad; names are joint names), `planar_twist` of a mobile base: linear x, angular z, or linear x, y, "
+            "angular z (m/s, rad/s), or `trajectory` of one: x, y, yaw of a waypoint (m, rad) in a fixed `frame`."
         ),
     ]
     rotation: Annotated[
@@ -93,8 +119,9 @@ class ActionSpec:
     frame: Annotated[
         str,
         named(
-            "frame_id of the motion (REP-105): `base_frame` or `tool_frame`. A workspace is held in the base frame in "
-            "any case; motions in the tool frame are turned by the measured orientation.",
+            "frame_id of the motion (REP-105): `base_frame` or `tool_frame`; of a trajectory the fixed frame of its "
+            "waypoints, like odom. A workspace is held in the base frame in any case; motions in the tool frame are "
+            "turned by the measured orientation.",
             default="`base_frame`",
         ),
     ]
@@ -135,6 +162,13 @@ class ActionSpec:
             unhashed=REACTION,
         ),
     ] = field(default_factory=MeasuredSpec)
+    tracker: Annotated[
+        TrackerSpec,
+        About(
+            "Of a trajectory, and only there: how commands that follow it are made, for sinks that take twists.",
+            unhashed=REACTION,
+        ),
+    ] = field(default_factory=TrackerSpec)
     also_recorded: Annotated[
         tuple[RecordSpec, ...],
         About("Further topics of the record, where no single one holds the whole action.", in_file=False),
@@ -158,6 +192,11 @@ class ActionSpec:
     def gripper_index(self) -> int | None:
         """Index of the gripper among the action's numbers."""
         return None if self.gripper is None else self.names.index(self.gripper.name)
+
+    @property
+    def has_orientation(self) -> bool:
+        """Whether every step says how the robot is turned."""
+        return self.rotation != "none" or self.representation == "trajectory"
 
     @property
     def rotation_slice(self) -> slice:

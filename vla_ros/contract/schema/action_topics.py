@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from vla_ros.contract.schema.topics import AlignmentSpec, QosSpec
-from vla_ros.contract.schema.vocabulary import LATE, ROS_TYPE, TRANSPORT, topic_name
+from vla_ros.contract.schema.topics import AlignmentSpec, QosSpec, Subscription
+from vla_ros.contract.schema.vocabulary import LATE, ROS_TYPE, TRANSPORT, RosNames, joint_names, topic_name
 from vla_ros.contract.types import ACTION_SOURCES, SINK_REPRESENTATIONS
 from vla_ros.schema import About
 
@@ -25,11 +25,9 @@ class SinkSpec:
     qos: Annotated[QosSpec, About("Quality of service of the publisher.", default="see there")]
     names: Annotated[
         tuple[str, ...],
-        About(
+        joint_names(
             "Of an array, a number, a JointState or JointTrajectory: which numbers it carries, all by default; of "
             "joints a mapping where the robot calls them otherwise.",
-            kind="list or mapping of strings",
-            json_types=("array", "object"),
         ),
     ] = ()
     units: Annotated[
@@ -42,14 +40,7 @@ class SinkSpec:
     angular_scale: Annotated[
         float, About("Of a unitless twist, and required there: speed at 1.", unit="rad/s", above=0, default="none")
     ] = 1.0
-    ros_names: Annotated[
-        tuple[str, ...],
-        About(
-            "Of joints: what the messages call `names`; empty where they are called so.",
-            unhashed=TRANSPORT,
-            in_file=False,
-        ),
-    ] = ()
+    ros_names: RosNames = ()
     open: Annotated[
         float | None,
         About(
@@ -88,26 +79,24 @@ class RecordSpec:
             kind=ROS_TYPE,
         ),
     ]
-    qos: Annotated[QosSpec, About("Quality of service of the subscription.", unhashed=TRANSPORT, default="see there")]
+    qos: Subscription
     alignment: Annotated[AlignmentSpec, About("How commands become the action of a tick.", default="see there")]
     max_age_s: Annotated[
         float,
         About("Older than this at a tick there was no action.", unit="s", above=0, unhashed=LATE),
     ]
+    next_state: Annotated[
+        bool,
+        About(
+            "The topic holds the robot's state and not a command: the action of a tick is the state at the next one, "
+            "which the demonstrator reached. Only of a pose, of joint positions or of a trajectory."
+        ),
+    ] = False
     names: Annotated[
         tuple[str, ...],
-        About(
+        joint_names(
             "Of a JointState, an array or a number: which numbers of the action it gives, all by default where it is "
             "the only topic. Of a JointState a mapping where its messages call the joints otherwise.",
-            kind="list or mapping of strings",
-            json_types=("array", "object"),
         ),
     ] = ()
-    ros_names: Annotated[
-        tuple[str, ...],
-        About(
-            "Of a JointState: what its messages call `names`; empty where they are called so.",
-            unhashed=TRANSPORT,
-            in_file=False,
-        ),
-    ] = ()
+    ros_names: RosNames = ()

@@ -15,7 +15,7 @@ from vla_ros.contract.schema.inputs import (
 from vla_ros.contract.schema.limits import LimitsSpec
 from vla_ros.contract.schema.robot import RobotContract
 from vla_ros.contract.schema.topics import LATCHED_QOS, QosSpec
-from vla_ros.contract.schema.vocabulary import GOAL, REACTION, TRANSPORT, OnNewGoal, topic_name
+from vla_ros.contract.schema.vocabulary import GOAL, REACTION, TRANSPORT, OnNewGoal, joint_names, topic_name
 from vla_ros.schema import About, file_form_of
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -59,13 +59,11 @@ class InputFile(InputSpec):
     image: Annotated[ImageFile | None, About("Of an image, and only there.", default="required")] = None
     joints: Annotated[
         tuple[str, ...],
-        About(
+        joint_names(
             "Of a JointState: the joints, in the order in which the policy gets them, or a mapping from the names that "
             "the policy knows to those in the messages. Several drivers may share the topic: a message updates the "
             "joints that it carries, and a joint that none carried within `max_age_s` is missing.",
             default="required",
-            kind="list or mapping of strings",
-            json_types=("array", "object"),
         ),
     ] = ()
     field: Annotated[

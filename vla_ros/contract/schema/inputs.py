@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from vla_ros.contract.schema.topics import AlignmentSpec, QosSpec
+from vla_ros.contract.schema.topics import AlignmentSpec, Subscription
 from vla_ros.contract.schema.vocabulary import (
     GOAL,
     LARGEST_SIDE,
     LATE,
     REACTION,
     ROS_TYPE,
-    TRANSPORT,
     OnMissing,
     OnNewGoal,
+    RosNames,
     named,
     topic_name,
 )
@@ -149,7 +149,7 @@ class InputSpec:
             kind=ROS_TYPE,
         ),
     ]
-    qos: Annotated[QosSpec, About("Quality of service of the subscription.", unhashed=TRANSPORT, default="see there")]
+    qos: Subscription
     alignment: Annotated[AlignmentSpec, About("How samples become the value at a tick.", default="see there")]
     max_age_s: Annotated[
         float,
@@ -209,6 +209,7 @@ class InputSpec:
     ] = False
     on_new_goal: Annotated[
         OnNewGoal,
+        RosNames,
         About(
             "Of a latched input that begins an episode: `keep` the running action chunk until the first one decided "
             "on the new value, or `zero` motion at once.",
@@ -226,14 +227,7 @@ class InputSpec:
         str,
         About("Of `task`, the instruction: what holds until the first one is received.", unhashed=GOAL),
     ] = ""
-    ros_names: Annotated[
-        tuple[str, ...],
-        About(
-            "Of a JointState: what the messages call the joints; empty where they are called as in `names`.",
-            unhashed=TRANSPORT,
-            in_file=False,
-        ),
-    ] = ()
+    ros_names: RosNames = ()
     transform: Annotated[
         TransformSpec | None,
         About("Of a TFMessage, and only there: where a frame is in another at the tick.", default="required"),

@@ -1,7 +1,7 @@
 """What bounds the motion of a robot, as immutable values: `LimitsSpec` and the limits of one joint. No parsing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from vla_ros.schema import About
@@ -33,6 +33,19 @@ class JointLimit:
             _tightest(min, self.max_velocity, other.max_velocity),
             _tightest(min, self.max_acceleration, other.max_acceleration),
         )
+
+
+@dataclass(frozen=True)
+class ClearanceSpec:
+    """What a base keeps from whatever a LiDAR sees around it."""
+
+    key: Annotated[str, About("Feature key of the scan or cloud: points with x and y first, m. Empty for none.")] = ""
+    radius: Annotated[float, About("Of a circle around the base's centre that holds it.", unit="m", above=0)] = 0.3
+    margin: Annotated[float, About("Distance to keep beyond it.", unit="m", at_least=0)] = 0.1
+    deceleration: Annotated[float, About("With which the base certainly brakes.", unit="m/s²", above=0)] = 1.0
+    mounting: Annotated[
+        tuple[float, float, float], About("x, y and yaw of the LiDAR in the base frame.", unit="m, rad")
+    ] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,13 @@ class LimitsSpec:
             json_types=("string", "object"),
         ),
     ] = ()
+    clearance: Annotated[
+        ClearanceSpec,
+        About(
+            "Of a mobile base: it drives towards what the LiDAR sees only as fast as it can still stop in front of it, "
+            "and not at all while the scan is missing."
+        ),
+    ] = field(default_factory=ClearanceSpec)
     max_following_error: Annotated[
         float | None,
         About(

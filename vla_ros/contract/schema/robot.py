@@ -1,7 +1,7 @@
 """A whole contract, and what datasets and policies see of it: its features and its hash."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from vla_ros.contract.hashing import contract_hash, contract_hash_v1
@@ -101,6 +101,24 @@ class RobotContract:
     source: Annotated[str, About("File it was read from, for messages.", unhashed="a file name", in_file=False)] = (
         field(default="", compare=False)
     )
+
+    @property
+    def commanded(self) -> "RobotContract":
+        """The contract of what the robot is told command by command: of a trajectory, the twist that follows it.
+
+        The filter bounds these commands and the sinks that take single commands carry them; others carry the chunk.
+        """
+        action = self.action
+        if action.representation != "trajectory":
+            return self
+        twist = replace(
+            action,
+            names=("linear_x", "angular_z"),
+            units=("m/s", "rad/s"),
+            representation="planar_twist",
+            frame=self.base_frame,
+        )
+        return replace(self, action=twist)
 
     @property
     def features(self) -> dict[str, FeatureSpec]:

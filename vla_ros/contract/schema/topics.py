@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from vla_ros.contract.schema.vocabulary import Alignment, Timeline
+from vla_ros.contract.schema.vocabulary import TRANSPORT, Alignment, Timeline
 from vla_ros.schema import About
 
 
@@ -27,6 +27,10 @@ class QosSpec:
     ] = "volatile"
     depth: Annotated[int, About("Messages kept.", at_least=1, at_most=1_000_000, default="5; commands and goals 1")] = 1
 
+
+Subscription = Annotated[
+    QosSpec, About("Quality of service of the subscription.", unhashed=TRANSPORT, default="see there")
+]
 
 SENSOR_QOS = QosSpec("best_effort", "volatile", 5)
 COMMAND_QOS = QosSpec("reliable", "volatile", 1)  # a backlog of old velocities would be executed late

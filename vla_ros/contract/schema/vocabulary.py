@@ -1,6 +1,6 @@
 """Words and declarations that the sections of a contract share. No ROS."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from vla_ros.schema import About
 
@@ -8,7 +8,7 @@ Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
 OnNewGoal = Literal["keep", "zero"]
-Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist"]
+Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist", "trajectory"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]
 MeasuredRotation = Literal["rotation_vector", "quaternion", "rot6d"]
 
@@ -52,3 +52,17 @@ def topic_name(words: str) -> About:
 def named(words: str, **more: str) -> About:
     """Declare a name: anything but nothing."""
     return About(words, pattern=NOT_EMPTY, mismatch="must not be empty", **more)  # type: ignore[arg-type]  # strings
+
+
+def joint_names(words: str, default: str = "") -> About:
+    """Declare names that are a mapping where the robot calls its joints otherwise."""
+    return About(words, default=default, kind="list or mapping of strings", json_types=("array", "object"))
+
+
+RosNames = Annotated[
+    tuple[str, ...],
+    About(
+        "Of joints: what the messages call `names`; empty where they are called so.", unhashed=TRANSPORT, in_file=False
+    ),
+]
+"""What the messages of one topic call the joints."""

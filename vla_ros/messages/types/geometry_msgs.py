@@ -105,7 +105,7 @@ ROWS = (
         has_header=False,
         as_input=fields_input(TWIST, _bare_twist_sample),
         as_record=AsRecord(("twist", "planar_twist"), _recorded_bare_twist, _recorded_bare_twist_sample),
-        as_sink=AsSink(("displacement", "twist", "planar_twist"), _bare_twist_command),
+        as_sink=AsSink(("displacement", "twist", "planar_twist", "trajectory"), _bare_twist_command),
     ),
     MessageType(
         "geometry_msgs/msg/Vector3Stamped",
@@ -117,13 +117,15 @@ ROWS = (
         "geometry_msgs/msg/PoseWithCovarianceStamped",
         "A pose as localisation publishes it; the covariance is not read.",
         as_input=fields_input(under("pose", POSE), _pose_with_covariance_sample),
-        as_record=AsRecord(("pose",), _recorded_pose_with_covariance, _recorded_pose_with_covariance_sample),
+        as_record=AsRecord(
+            ("pose", "trajectory"), _recorded_pose_with_covariance, _recorded_pose_with_covariance_sample
+        ),
     ),
     MessageType(
         "geometry_msgs/msg/PoseStamped",
         "A pose, m and quaternion x, y, z, w.",
         as_input=fields_input(POSE, _pose_sample),
-        as_record=AsRecord(("pose",), _recorded_pose, _recorded_pose_sample),
+        as_record=AsRecord(("pose", "trajectory"), _recorded_pose, _recorded_pose_sample),
         as_sink=AsSink(("pose",), _pose_command, needs_rotation=True),
     ),
     MessageType(
@@ -131,7 +133,7 @@ ROWS = (
         "A velocity, m/s and rad/s; as a command also MoveIt Servo's, unitless.",
         as_input=fields_input(under("twist", TWIST), _twist_sample),
         as_record=AsRecord(("twist", "planar_twist"), _recorded_twist, _recorded_twist_sample),
-        as_sink=AsSink(("displacement", "twist", "planar_twist"), _twist_command),
+        as_sink=AsSink(("displacement", "twist", "planar_twist", "trajectory"), _twist_command),
     ),
     MessageType(
         "geometry_msgs/msg/WrenchStamped",

@@ -9,6 +9,7 @@ from vla_ros.contract.types import AsInput, AsRecord, AsSink, MessageType
 from vla_ros.data_types import ActionChunk, Array, ContractError, DecodeError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.cartesian import motion_of_pose, motion_of_twist
+from vla_ros.messages.encoding import Floats
 from vla_ros.messages.forms.fields import POSE, TWIST, fields_input, under
 from vla_ros.messages.forms.paths import PATH_FIELDS, checked_pose, decode_path
 from vla_ros.messages.frames import check_frame
@@ -28,7 +29,7 @@ def _odometry(type_name: str, stamp_ns: int, frame: str | None, child: str, rng:
 
 def _recorded_odometry(action: ActionSpec, _: RecordSpec, message: Any, place: str) -> Array:
     """Take the pose in the frame of the header, or the velocity in the child frame, as nav_msgs define them."""
-    if action.representation == "pose":
+    if action.representation in ("pose", "trajectory"):
         check_frame(message.header.frame_id, action.frame, place)
         return motion_of_pose(action, message.pose.pose, place)
     check_frame(message.child_frame_id, action.frame, place, "child_frame_id")
@@ -68,17 +69,26 @@ def _recorded_path_sample(action: ActionSpec, record: RecordSpec, stamp_ns: int,
     return _path_of(record.type, stamp_ns, action.frame, 1, rng)
 
 
+def _waypoint(sink: SinkSpec, contract: RobotContract, action: Floats) -> tuple[Floats, Floats]:
+    """Return a step's position [3] and orientation as a quaternion [4]."""
+    if contract.action.representation == "trajectory":
+        x, y, yaw = action.tolist()
+        return np.array([x, y, 0.0]), np.array([0.0, 0.0, np.sin(yaw / 2), np.cos(yaw / 2)])
+    quaternion = encoding.rotation_in(contract, action, "quaternion")
+    if quaternion is None:
+        raise ContractError(f"{sink.topic}: a Path commands orientations, but the action has none")
+    return action[:3], quaternion
+
+
 def _path_command(sink: SinkSpec, contract: RobotContract, chunk: ActionChunk) -> Any:
     """Step k is commanded at the observation's stamp plus k periods and reached one period later: its waypoint."""
     frame, poses = contract.action.frame, []
     for k, action in enumerate(chunk.actions_HA):
-        quaternion = encoding.rotation_in(contract, action, "quaternion")
-        if quaternion is None:
-            raise ContractError(f"{sink.topic}: a Path commands orientations, but the action has none")
+        position, quaternion = _waypoint(sink, contract, action)
         at_ns = chunk.observation_stamp_ns + (k + 1) * chunk.period_ns
         stamped = message_class("geometry_msgs/msg/PoseStamped")
         poses.append(
-            stamped(header=encoding.header_message(at_ns, frame), pose=encoding.pose_message(action[:3], quaternion))
+            stamped(header=encoding.header_message(at_ns, frame), pose=encoding.pose_message(position, quaternion))
         )
     return message_class(sink.type)(header=encoding.header_message(chunk.observation_stamp_ns, frame), poses=poses)
 
@@ -88,13 +98,15 @@ ROWS = (
         "nav_msgs/msg/Odometry",
         "Pose in the frame of the header and velocity in the child frame.",
         as_input=fields_input(under("pose", POSE) + under("twist.twist", TWIST), _odometry_sample),
-        as_record=AsRecord(("pose", "twist", "planar_twist"), _recorded_odometry, _recorded_odometry_sample),
+        as_record=AsRecord(
+            ("pose", "twist", "planar_twist", "trajectory"), _recorded_odometry, _recorded_odometry_sample
+        ),
     ),
     MessageType(
         "nav_msgs/msg/Path",
         "Waypoints of a plan, in the frame of the header; recorded, one a message; sent, every step of a prediction.",
         as_input=AsInput("points", _path, _path_sample, PATH_FIELDS, ("x", "y", "yaw")),
-        as_record=AsRecord(("pose",), _recorded_path, _recorded_path_sample),
-        as_sink=AsSink(("pose",), _path_command, whole_chunk=True, needs_rotation=True),
+        as_record=AsRecord(("pose", "trajectory"), _recorded_path, _recorded_path_sample),
+        as_sink=AsSink(("pose", "trajectory"), _path_command, whole_chunk=True, needs_rotation=True),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.contract import ActionSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
-from vla_ros.contract.types import ANY_REPRESENTATION, AsInput, AsRecord, AsSink, MessageType
+from vla_ros.contract.types import ANY_REPRESENTATION, COMMANDED, AsInput, AsRecord, AsSink, MessageType
 from vla_ros.data_types import Array, Command, DecodeError
 from vla_ros.messages import encoding, samples
 from vla_ros.messages.cartesian import check_rotation
@@ -94,7 +94,7 @@ ROWS = (
         has_header=False,
         as_input=AsInput("array", _array, _array_sample),
         as_record=AsRecord(ANY_REPRESENTATION, _recorded_array, _recorded_array_sample, carries="any"),
-        as_sink=AsSink(ANY_REPRESENTATION, _array_command, carries="any"),
+        as_sink=AsSink(COMMANDED, _array_command, carries="any"),
     ),
     MessageType(
         "std_msgs/msg/Float32",

@@ -17,15 +17,26 @@ class RangeDoppler(SensorEncoder):
     """A range-Doppler map's tokens. Doppler is kept apart from range: no pooling over the whole map.
 
     Args:
-        shape: (C, h, w).
+        shape: (C, h, w); or (h * w, 1), as contracts have maps (`image.map`), which needs `rows`.
         width: D.
         channels: Of the first convolution; the second has twice as many.
         grid: Tokens along range and along Doppler.
+        rows: h of a flat map.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, channels: int = 16, grid: Sequence[int] = (4, 4)) -> None:
-        check_shape("range_doppler", shape, "maps [C, ranges, Doppler bins]", axes=3)
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        width: int,
+        channels: int = 16,
+        grid: Sequence[int] = (4, 4),
+        rows: int | None = None,
+    ) -> None:
+        if rows is not None and len(shape) == 2 and shape[1] == 1 and rows > 0 and shape[0] % rows == 0:
+            shape = (1, rows, shape[0] // rows)
+        check_shape("range_doppler", shape, "maps [C, ranges, Doppler bins], or flat ones with their rows", axes=3)
         super().__init__(grid[0] * grid[1], width)
+        self.shape = shape
         self.layers = nn.Sequential(
             nn.Conv2d(shape[0], channels, 3, padding=1),
             nn.ReLU(),
@@ -37,7 +48,8 @@ class RangeDoppler(SensorEncoder):
         self.position = nn.Parameter(torch.randn(self.n_tokens, width) * 0.02)
 
     def forward(self, values: Tensor) -> SensorTokens:
-        """Encode maps, float [B, C, h, w]; a map with a NaN counts as not measured."""
+        """Encode maps, float [B, C, h, w] or flat; a map with a NaN counts as not measured."""
+        values = values.reshape(values.shape[0], *self.shape)
         valid_B = torch.isfinite(values).flatten(1).all(dim=1)
         maps = self.layers(torch.where(valid_B[:, None, None, None], values, 0.0))
         tokens_BND = self.output(maps.flatten(2).transpose(1, 2)) + self.position

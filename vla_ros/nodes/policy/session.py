@@ -202,6 +202,6 @@ class PolicySession:
                 if output.chunk is not None and (output.moves or is_telemetry(sink.type)):
                     ready.append((publisher, encode_chunk(sink, self.contract, output.chunk)))
             elif output.command is not None:
-                ready.append((publisher, encode_command(sink, self.contract, output.command)))
+                ready.append((publisher, encode_command(sink, self.contract.commanded, output.command)))
         for publisher, message in ready:
             publisher.publish(message)

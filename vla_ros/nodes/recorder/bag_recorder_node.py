@@ -91,7 +91,7 @@ class BagRecorderNode(Node):
         self._contract = load_contract(str(values["contract"]))
         self._auto, self._discard_failures = bool(values["auto_episodes"]), bool(values["discard_failures"])
         self._status_topic = str(values["episode_status_topic"])
-        self._instruction = self._contract.instruction.default
+        self._instruction = ""  # until one is said: the contract's default is the converter's to take, and to refuse
         self._status: Any = None  # newest status of the episode being recorded
         self._skipped: int | None = None  # episode that is not recorded: joined too late, or stopped by service
         typestore()  # built now: in the first callback it would cost a second of messages

@@ -1,16 +1,16 @@
-"""The demonstrator: drives the simulated robot with the task's scripted policy, through the policy's own topic.
+"""The demonstrator: drives a simulated robot as its own expert decides, through the policy's own topics.
 
-Owns the wiring alone; what to do is `vla_ros.sim.expert`. Each privileged state is answered at once, by two
-messages stamped with its tick: the command on the contract's EndEffectorAction sink, with noise where noise is
-asked for, and the noise-free intention on the contract's record topic, which is what a policy learns.
+Owns noise and wiring. What to do is decided beside the simulator's state, by the robot that `sim_robot_node` runs, and
+comes on ``/sim/demonstration``. Each decision is answered at once by messages stamped with its tick: the command on the
+sink that moves the robot, with noise where noise is asked for, and the noise-free intention on the contract's record
+topics, which is what a policy learns.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Vector3
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
@@ -18,15 +18,16 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64MultiArray
 
-from vla_ros.contract import RobotContract, load_contract
-from vla_ros.data_types import NANOSECONDS, ConfigError
+from vla_ros.contract import RecordSpec, RobotContract, SinkSpec, load_contract
+from vla_ros.contract.types import message_types
+from vla_ros.data_types import NANOSECONDS, ActionChunk, Command, ConfigError
+from vla_ros.messages.encoders import carries_chunks, encode_chunk, encode_command, is_telemetry, message_class
 from vla_ros.messages.qos import to_profile
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros.nodes.common.process import run_node
-from vla_ros.nodes.sim.publishers import time_message
-from vla_ros.nodes.sim.sim_robot_node import config_path
-from vla_ros.sim.expert import Demonstrator, ExpertAction
-from vla_ros_msgs.msg import EndEffectorAction, EpisodeStatus
+from vla_ros.nodes.sim.sim_robot_node import DEMONSTRATION, config_path
+from vla_ros.sim.noise import ActionNoise
+from vla_ros_msgs.msg import EpisodeStatus
 
 PARAMETERS: tuple[ParameterRow, ...] = (
     ParameterRow(
@@ -34,12 +35,12 @@ PARAMETERS: tuple[ParameterRow, ...] = (
         "config/robots/metaworld_sawyer.yaml",
         "Contract file of the robot: a path, or a file shipped with the package",
     ),
-    ParameterRow("policy", "expert", "The task's scripted policy, or uniform actions", choices=("expert", "random")),
     ParameterRow(
         "noise_std",
         0.0,
-        "Standard deviation of noise on the motion; holds from the next episode",
-        unit="of MetaWorld's action, 1.0 is 1 cm a period",
+        "Standard deviation of noise on what is executed; holds from the next episode",
+        unit="of what the robot says is its action's range: half the range of the contract's limits, of MetaWorld 1 cm "
+        "a period",
         minimum=0.0,
         read_only=False,
     ),
@@ -50,18 +51,19 @@ PARAMETERS: tuple[ParameterRow, ...] = (
         minimum=1,
         read_only=False,
     ),
-    ParameterRow("seed", 0, "Seed of noise and random actions, together with the episode's", minimum=0),
+    ParameterRow("seed", 0, "Seed of the noise, together with the episode's", minimum=0),
 )
 """Those that may change are read at the start of each episode."""
 
-_COMMAND_TYPE = "vla_ros_msgs/msg/EndEffectorAction"
+Publish = Callable[[NDArray[np.float64], int], None]
+"""Sends an action, float64 [A], for a tick."""
 
 
 class ExpertNode(Node):
     """See the module.
 
     Raises:
-        UserError: A parameter or the contract is wrong, or the contract is not of displacements in EndEffectorAction.
+        UserError: A parameter or the contract is wrong, or no message of the record can carry the action.
     """
 
     def __init__(self) -> None:
@@ -69,64 +71,84 @@ class ExpertNode(Node):
         values: dict[str, Any] = declare_parameters(self, PARAMETERS)
         self.add_on_set_parameters_callback(_check_parameters)
         self._contract = load_contract(config_path(values["contract"]))
-        sink = _command_sink(self._contract)
-        record = self._contract.action.record
-        self._demonstrator: Demonstrator | None = None
-        self._task, self._episode, self._episode_seed = "", 0, 0
+        sinks = [sink for sink in self._contract.action.sinks if not is_telemetry(sink.type) and not sink.is_action]
+        self._command = [self._publisher(sink) for sink in sinks]
+        self._record = [self._publisher(_as_sink(r, self._contract)) for r in self._contract.action.records]
+        self._episode, self._episode_seeds = 0, dict[int, int]()
+        self._noise: ActionNoise | None = None
         self._waiting: Float64MultiArray | None = None
-        self._command_publisher = self.create_publisher(EndEffectorAction, sink.topic, to_profile(sink.qos))
-        self._record_publisher = self.create_publisher(EndEffectorAction, record.topic, to_profile(record.qos))
         self.create_subscription(EpisodeStatus, "/sim/episode_status", self._on_status, QoSProfile(depth=10))
-        self.create_subscription(Float64MultiArray, "/sim/privileged_state", self._on_state, QoSProfile(depth=1))
+        self.create_subscription(Float64MultiArray, DEMONSTRATION, self._on_decision, QoSProfile(depth=1))
 
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
-
-    def _make_demonstrator(self, task: str) -> Demonstrator:
-        return Demonstrator(
-            task,
-            self._value("policy"),
-            float(self._value("noise_std")),
-            self._value("noise_hold_ticks"),
-            self._value("seed"),
+    def _publisher(self, sink: SinkSpec) -> Publish:
+        publisher = self.create_publisher(message_class(sink.type), sink.topic, to_profile(sink.qos))
+        contract, period_ns = self._contract, NANOSECONDS // self._contract.fps
+        if carries_chunks(sink.type):
+            return lambda action, tick_ns: publisher.publish(
+                encode_chunk(sink, contract, ActionChunk(np.array(action)[None], tick_ns, period_ns, 1))
+            )
+        return lambda action, tick_ns: publisher.publish(
+            encode_command(sink, contract, Command(action, tick_ns, period_ns, tick_ns))
         )
 
     def _on_status(self, message: EpisodeStatus) -> None:
-        if (message.task, message.episode) == (self._task, self._episode):
+        if message.episode in self._episode_seeds:
             return
-        self._task, self._episode = message.task, message.episode
-        self._demonstrator = self._make_demonstrator(message.task)
-        self._demonstrator.begin_episode(message.seed)
+        self._episode_seeds = {message.episode: message.seed}
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._on_state(waiting)
+            self._on_decision(waiting)
 
-    def _on_state(self, message: Float64MultiArray) -> None:
-        state = np.asarray(message.data)
-        if self._demonstrator is None or int(state[41]) != self._episode:
+    def _on_decision(self, message: Float64MultiArray) -> None:
+        numbers, size = np.asarray(message.data), len(self._contract.action.names)
+        if len(numbers) != 2 * size + 3:
+            self.get_logger().error(
+                f"{DEMONSTRATION} carries {len(numbers)} numbers, the contract's action needs {2 * size + 3}: the "
+                "simulated robot has another contract",
+                throttle_duration_sec=2.0,
+            )
+            return
+        episode = int(numbers[-1])
+        if episode not in self._episode_seeds:
             self._waiting = message  # the status that names its episode is still on its way
             return
-        self._publish(self._demonstrator.decide(state[:39]), int(state[39]) * NANOSECONDS + int(state[40]))
+        if episode != self._episode or self._noise is None:
+            self._episode, self._noise = episode, self._begun(numbers[size : 2 * size], self._episode_seeds[episode])
+        intended = numbers[:size]
+        self._publish(intended, self._noise(intended, self._contract), _tick_ns(numbers))
 
-    def _publish(self, action: ExpertAction, tick_ns: int) -> None:
-        command, intention = self._message(action.executed, tick_ns), self._message(action.intended, tick_ns)
+    def _begun(self, scale: NDArray[np.float64], episode_seed: int) -> ActionNoise:
+        value = {name: self.get_parameter(name).value for name in ("noise_std", "noise_hold_ticks", "seed")}
+        noise = ActionNoise(scale, float(value["noise_std"]), value["noise_hold_ticks"], value["seed"])
+        noise.begin_episode(episode_seed)
+        return noise
+
+    def _publish(self, intended: NDArray[np.float64], executed: NDArray[np.float64], tick_ns: int) -> None:
         # The intention first: a recorder that sees the command has then been sent both.
-        self._record_publisher.publish(intention)
-        self._command_publisher.publish(command)
+        for publish in self._record:
+            publish(intended, tick_ns)
+        for publish in self._command:
+            publish(executed, tick_ns)
 
-    def _message(self, action: NDArray[np.float64], tick_ns: int) -> EndEffectorAction:
-        spec = self._contract.action
-        gripper = spec.gripper
-        message = EndEffectorAction(representation=EndEffectorAction.DISPLACEMENT)
-        message.header.stamp = time_message(tick_ns)
-        message.header.frame_id = spec.frame
-        x, y, z, closing = map(float, action)
-        message.linear = Vector3(x=x, y=y, z=z)
-        share = (closing + 1.0) / 2.0  # MetaWorld's −1 … 1 → 0 open … 1 closed
-        message.gripper = float("nan") if gripper is None else gripper.open + share * (gripper.closed - gripper.open)
-        message.period = Duration(nanosec=NANOSECONDS // self._contract.fps)
-        message.observation_stamp = time_message(tick_ns)
-        return message
+
+def _tick_ns(numbers: NDArray[np.float64]) -> int:
+    return int(numbers[-3]) * NANOSECONDS + int(numbers[-2])
+
+
+def _as_sink(record: RecordSpec, contract: RobotContract) -> SinkSpec:
+    """Return a record topic as one to publish on.
+
+    Raises:
+        ConfigError: Messages of its type are read but never sent.
+    """
+    row = message_types()[record.type].as_sink
+    if row is None or contract.action.representation not in row.representations:
+        raise ConfigError(
+            f"{contract.source}: action.record is a {record.type}, which cannot be made of a "
+            f"{contract.action.representation}; to record demonstrations use a type that is also listed as a sink, see "
+            "docs/message_types.md."
+        )
+    return SinkSpec(record.topic, record.type, record.qos, record.names, ros_names=record.ros_names)
 
 
 def _check_parameters(parameters: list[Parameter[Any]]) -> SetParametersResult:
@@ -139,23 +161,6 @@ def _check_parameters(parameters: list[Parameter[Any]]) -> SetParametersResult:
     except ConfigError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
-
-
-def _command_sink(contract: RobotContract) -> Any:
-    """The contract's EndEffectorAction sink.
-
-    Raises:
-        ConfigError: The contract cannot carry the expert's displacements.
-    """
-    action = contract.action
-    sinks = [sink for sink in action.sinks if sink.type == _COMMAND_TYPE]
-    if action.representation != "displacement" or not sinks or action.record.type != _COMMAND_TYPE:
-        raise ConfigError(
-            f"{contract.source}: the expert demonstrates displacements; it needs representation 'displacement' "
-            f"(is '{action.representation}'), a sink of type {_COMMAND_TYPE} and a record topic of that type "
-            f"(is {action.record.type})"
-        )
-    return sinks[0]
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,23 +1,23 @@
-"""The simulated robot behind the topics of a contract: sensors out, commands in, like a real arm and its driver.
+"""A simulated robot behind the topics of a contract: sensors out, commands in, like a real robot and its driver.
 
-Owns parameters, services and the wiring. The physics is `vla_ros.sim`, time is `sim_loop`, messages are
-`sim_publishers` and `sim_commands`. Callbacks hand over and return; the simulation has its own threads.
+Owns parameters, services and the wiring. Physics, time and the rules of commands are `vla_ros.sim`'s; callbacks hand
+over and return, the simulation has its own threads.
 
 Beside the contract's topics:
 
-- ``/clock`` at every step (80 Hz); it never jumps back, not even over a reset.
+- ``/clock`` at every step; it never jumps back, not even over a reset.
 - ``/sim/episode_status`` (EpisodeStatus) at every tick and at every reset.
-- ``/sim/privileged_state`` (Float64MultiArray, 42 numbers) at every tick, for scripted experts only:
-  [0:39] MetaWorld's observation with the goal visible, [39] and [40] seconds and nanoseconds of the tick,
-  [41] the episode.
+- ``/sim/demonstration`` (Float64MultiArray) at every tick, with the parameter ``demonstrator``: what the robot's own
+  expert decides on the simulator's state, for ``expert_node``; see `DEMONSTRATION_LAYOUT`.
 - the contract's goal topic, before each episode, with the parameter ``goal_images``.
+- ``/tf`` and ``/tf_static`` of robots that have frames.
 - services ``/sim/reset_episode`` and ``/sim/set_task``.
 """
 
 import array
 import sys
 import threading
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,23 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 
 from vla_ros.contract import load_contract
-from vla_ros.data_types import NANOSECONDS, ConfigError, UserError
+from vla_ros.data_types import NANOSECONDS, UserError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros.nodes.common.process import run_node, spin_until_signal
-from vla_ros.nodes.sim.commands import INTERFACES, CommandSubscriber
+from vla_ros.nodes.sim.commands import CommandSubscriber
 from vla_ros.nodes.sim.frames import FramePublisher
-from vla_ros.nodes.sim.publishers import SensorPublishers, goal_publisher, time_message
+from vla_ros.nodes.sim.publishers import GoalPublisher, SensorPublishers, time_message
 from vla_ros.sim.commands import CommandBuffer
-from vla_ros.sim.config import load_sim_config
-from vla_ros.sim.egl import require_rendering
 from vla_ros.sim.loop import LoopOptions, SimLoop
-from vla_ros.sim.metaworld_robot import STEP_NS, MetaWorldRobot
+from vla_ros.sim.noise import noise_scale
+from vla_ros.sim.robot import Robot, SimRequest, make_robot
 from vla_ros_msgs.msg import EpisodeStatus
 from vla_ros_msgs.srv import ResetEpisode, SetTask
 
-PRIVILEGED_LAYOUT = "metaworld_observation[39], stamp_sec, stamp_nanosec, episode"
-"""What the numbers on ``/sim/privileged_state`` are."""
+DEMONSTRATION = "/sim/demonstration"
+DEMONSTRATION_LAYOUT = "action[A], noise_scale[A], stamp_sec, stamp_nanosec, episode"
+"""What the numbers on ``/sim/demonstration`` are: the action in the contract's units, what noise of 1 means on each."""
 
 PARAMETERS: tuple[ParameterRow, ...] = (
     ParameterRow(
@@ -55,24 +55,31 @@ PARAMETERS: tuple[ParameterRow, ...] = (
         "Contract file of the robot to simulate: a path, or a file shipped with the package",
     ),
     ParameterRow(
-        "sim_config",
-        "config/sim/metaworld_sawyer.yaml",
-        "Which simulated camera, joint or scanner lies behind each input: a path, or a file shipped with the package",
+        "simulator",
+        "",
+        "Simulator by name, of those that are installed (`vla_ros parts simulators`); empty for the one that "
+        "`sim_config` names, else `metaworld`",
     ),
-    ParameterRow("task", "push-v3", "MetaWorld task, one of 50"),
+    ParameterRow(
+        "sim_config",
+        "",
+        "The simulator's file, of MetaWorld which camera, joint or scanner lies behind each input: a path, or a file "
+        "shipped with the package; empty for the simulator's own",
+    ),
+    ParameterRow("task", "", "Task by name, of MetaWorld one of 50; empty for the simulator's own"),
     ParameterRow("seed", 0, "Start state of the first episode", minimum=0),
     ParameterRow(
         "command_interface",
-        "end_effector_action",
-        "Which of the contract's sinks moves the arm",
-        choices=tuple(INTERFACES),
+        "",
+        "Topic or message type, as `twist`, of the sink that moves the robot; empty for the contract's first that does",
     ),
     ParameterRow(
         "command_timeout_s",
-        0.1,
-        "Age at which a command is stale: not accepted any more, no longer obeyed",
+        0.0,
+        "Age at which a command is stale: not accepted any more, no longer obeyed; 0 for two periods of the "
+        "contract's `fps`",
         unit="s of simulated time",
-        minimum=0.0125,
+        minimum=0.0,
     ),
     ParameterRow("real_time_factor", 1.0, "Simulated seconds in a second of wall time", minimum=0.01),
     ParameterRow(
@@ -83,14 +90,20 @@ PARAMETERS: tuple[ParameterRow, ...] = (
     ParameterRow(
         "lock_step_timeout_s",
         2.0,
-        "After this a tick without an answer passes with the arm halted",
+        "After this a tick without an answer passes with the robot halted",
         unit="s of wall time",
         minimum=0.001,
     ),
     ParameterRow(
         "goal_images",
         False,
-        "Before each episode publish what the goal's camera sees when the scripted expert is done; costs a reset ¼ s",
+        "Before each episode publish what the goal's camera sees when the task is done; costs MetaWorld's reset ¼ s",
+    ),
+    ParameterRow(
+        "demonstrator",
+        "",
+        "Whose decisions to publish at every tick for `expert_node`: the robot's scripted policy, or random actions",
+        choices=("", "expert", "random"),
     ),
 )
 """All are read when the node starts."""
@@ -116,27 +129,39 @@ class SimRobotNode(Node):
         super().__init__("sim_robot")
         value: dict[str, Any] = declare_parameters(self, PARAMETERS)
         contract = load_contract(config_path(value["contract"]))
-        config = load_sim_config(config_path(value["sim_config"]))
-        if config.cameras:
-            require_rendering()
         options = LoopOptions(
-            value["real_time_factor"], value["lock_step"], value["lock_step_timeout_s"], value["goal_images"]
+            value["real_time_factor"],
+            value["lock_step"],
+            value["lock_step_timeout_s"],
+            value["goal_images"],
+            value["demonstrator"],
         )
-        if options.goals and contract.goal is None:
-            raise ConfigError(f"parameter 'goal_images' is set, but {contract.source} has no goal; add one.")
-        buffer = CommandBuffer(contract.action.frame, round(value["command_timeout_s"] * NANOSECONDS), STEP_NS)
-        robot = MetaWorldRobot(value["task"], config, value["seed"])
-        self.loop = SimLoop(robot, contract, buffer, self, options)
-        self._goal_publisher = goal_publisher(self, contract, config) if options.goals else None
-        self._sensors = SensorPublishers(self, contract, config, lambda: self.loop.robot)
-        self._frames = FramePublisher(self, contract, config, lambda: self.loop.robot)
-        self._commands = CommandSubscriber(self, contract, value["command_interface"], buffer, lambda: self.loop.now_ns)
+        self._goals = GoalPublisher(self, contract) if options.goals else None
+        config = config_path(value["sim_config"]) if value["sim_config"] else None
+        request = SimRequest(contract, value["task"], value["seed"], config)
+
+        def make(task: str, seed: int) -> Robot:
+            return make_robot(value["simulator"], replace(request, task=task, seed=seed))
+
+        robot = make(request.task, request.seed)
+        timeout_ns = round(value["command_timeout_s"] * NANOSECONDS) or 2 * NANOSECONDS // contract.fps
+        buffer = CommandBuffer(timeout_ns)
+        self._noise_scale = noise_scale(robot, contract)
+        self.loop = SimLoop(robot, contract, buffer, self, options=options, make=make)
+        self._sensors = SensorPublishers(self, contract, robot)
+        self._frames = FramePublisher(self, robot)
+        self._commands = CommandSubscriber(
+            self,
+            contract,
+            value["command_interface"],
+            buffer,
+            get_robot=lambda: self.loop.robot,
+            now_ns=lambda: self.loop.now_ns,
+        )
         # Reliable serves both kinds of subscriber; a lost clock step would stall whoever waits for it.
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
         self._status_publisher = self.create_publisher(EpisodeStatus, "/sim/episode_status", QoSProfile(depth=10))
-        self._privileged_publisher = self.create_publisher(
-            Float64MultiArray, "/sim/privileged_state", QoSProfile(depth=10)
-        )
+        self._demonstrations = self.create_publisher(Float64MultiArray, DEMONSTRATION, QoSProfile(depth=10))
         self.create_service(ResetEpisode, "/sim/reset_episode", self._reset_episode)
         self.create_service(SetTask, "/sim/set_task", self._set_task)
 
@@ -178,22 +203,25 @@ class SimRobotNode(Node):
         """Publish simulated time."""
         self._clock_publisher.publish(Clock(clock=time_message(stamp_ns)))
 
-    def imu(self, stamp_ns: int) -> None:
-        """Publish the IMU."""
-        self._sensors.publish_imu(stamp_ns)
+    def step(self, robot: Robot, stamp_ns: int) -> None:
+        """Publish what is sampled at every step."""
+        self._sensors.publish_step(robot, stamp_ns)
 
-    def tick(self, stamp_ns: int) -> None:
+    def tick(self, robot: Robot, stamp_ns: int) -> None:
         """Publish what is sampled at a tick and needs no rendering."""
-        state = np.append(self.loop.robot.privileged_observation, (*divmod(stamp_ns, NANOSECONDS), self.loop.episode))
-        message = Float64MultiArray(data=array.array("d", state))
-        message.layout.dim = [MultiArrayDimension(label=PRIVILEGED_LAYOUT, size=len(state), stride=len(state))]
-        self._privileged_publisher.publish(message)
-        self._sensors.publish_state(stamp_ns)
-        self._frames.publish(stamp_ns)
+        self._sensors.publish_tick(robot, stamp_ns)
+        self._frames.publish(robot, stamp_ns)
 
-    def status(self, stamp_ns: int, episode: int, elapsed_ns: int, halted: bool) -> None:
+    def demonstration(self, action: NDArray[np.float64], stamp_ns: int, episode: int) -> None:
+        """Publish what the robot's demonstrator has decided."""
+        numbers = np.concatenate((action, self._noise_scale, divmod(stamp_ns, NANOSECONDS), (episode,)))
+        message = Float64MultiArray(data=array.array("d", numbers))
+        size = len(numbers)
+        message.layout.dim = [MultiArrayDimension(label=DEMONSTRATION_LAYOUT, size=size, stride=size)]
+        self._demonstrations.publish(message)
+
+    def status(self, robot: Robot, stamp_ns: int, episode: int, elapsed_ns: int, halted: bool) -> None:
         """Publish the state of the episode."""
-        robot = self.loop.robot
         self._status_publisher.publish(
             EpisodeStatus(
                 header=Header(stamp=time_message(stamp_ns)),
@@ -201,20 +229,20 @@ class SimRobotNode(Node):
                 episode=episode,
                 seed=robot.seed,
                 success=robot.success,
-                reward=robot.reward,
+                reward=float(robot.reward),
                 elapsed=elapsed_ns / NANOSECONDS,
                 halted=halted,
             )
         )
 
-    def images(self, stamp_ns: int, model: Any, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Publish rendered images."""
-        self._sensors.publish_images(stamp_ns, model, images)
+    def pictures(self, robot: Robot, stamp_ns: int, snapshot: Any) -> None:
+        """Publish the images of a tick."""
+        self._sensors.publish_images(robot, stamp_ns, snapshot)
 
-    def goal(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+    def goal(self, robot: Robot, stamp_ns: int) -> None:
         """Publish the goal of the coming episode."""
-        if self._goal_publisher is not None:
-            self._goal_publisher(stamp_ns, image)
+        if self._goals is not None:
+            self._goals.publish(robot, stamp_ns)
 
     def warn(self, sentence: str) -> None:
         """Log, at most every two seconds."""

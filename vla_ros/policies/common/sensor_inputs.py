@@ -102,7 +102,7 @@ class SensorsConfig(PolicyConfig):
         if self.inputs[key].names in RASTERS:
             raise ConfigError(
                 f"sensors: '{key}' is an image of one number a pixel and needs its encoder and height: "
-                "{encoder: raster, options: {rows: …}}."
+                "{encoder: raster, options: {rows: …}}, or range_doppler for a radar's map."
             )
         kind = key.split(".")[1] if key.count(".") > 1 else ""
         name = DEFAULT_ENCODERS.get(kind, {"points": "pillars", "window": "lstm"}[self.inputs[key].kind])

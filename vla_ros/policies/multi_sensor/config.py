@@ -31,14 +31,17 @@ class BevOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(Checked):
-    """A camera's calibration: CameraInfo after rectification, of the image as the policy gets it, and its mounting."""
+    """A camera's mounting, and its calibration after rectification where the feature has none."""
 
-    intrinsics: Annotated[tuple[float, float, float, float], About("fx, fy, cx, cy.", "pixels")]
     rotation: Annotated[
         tuple[float, float, float, float],
         About("Quaternion x, y, z, w that turns the optical frame (x right, y down, z ahead) into the robot's."),
     ]
     translation: Annotated[tuple[float, float, float], About("Of the camera in the robot's frame.", "m")]
+    intrinsics: Annotated[
+        tuple[float, float, float, float] | None,
+        About("fx, fy, cx, cy of the image as the policy gets it; null: those of the contract's CameraInfo.", "pixels"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
     calibration: Annotated[
         dict[str, CalibrationOptions],
         About(
-            "Of each camera, by feature key; null or left out: the contract's.",
+            "Mounting of each camera, by feature key.",
             only=Only("with bev", lambda config: config.bev is not None),
         ),
     ] = field(default_factory=dict)
@@ -171,6 +174,30 @@ class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
         missing = [key for key in self.image_keys if key not in self.calibration]
         if missing:
             raise ConfigError(f"bev needs the calibration of every camera; missing: {', '.join(missing)}.")
+        for key in self.image_keys:
+            self.intrinsics(key)
+
+    def intrinsics(self, key: str) -> tuple[float, float, float, float]:
+        """Return fx, fy, cx, cy of a camera, in pixels of the policy's image.
+
+        Raises:
+            ConfigError: Neither the calibration nor the feature has them, or they are of a distorted image.
+        """
+        given, info = self.calibration[key].intrinsics, self.inputs[key].camera_info
+        if given is not None:
+            return given
+        if info is None:
+            raise ConfigError(
+                f"calibration.{key}: give its intrinsics, or image.info of this camera in the contract: the feature "
+                "has no CameraInfo."
+            )
+        if any(info.get("d", ())):
+            raise ConfigError(
+                f"calibration.{key}: the camera's images are distorted (CameraInfo.d); rectify them, or give the "
+                "intrinsics of a pinhole camera that is near enough."
+            )
+        k = info["k"]
+        return float(k[0]), float(k[4]), float(k[2]), float(k[5])
 
     @property
     def modalities(self) -> tuple[str, ...]:

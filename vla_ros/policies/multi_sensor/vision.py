@@ -94,4 +94,4 @@ def camera_model(config: MultiSensorConfig, key: str) -> CameraModel:
     """Return a camera's model from its calibration."""
     calibration, (height, width, _) = config.calibration[key], config.inputs[key].shape
     rotation = tuple(tuple(map(float, row)) for row in matrix_of_quaternion(calibration.rotation))
-    return CameraModel(calibration.intrinsics, (height, width), rotation, calibration.translation)  # type: ignore[arg-type]
+    return CameraModel(config.intrinsics(key), (height, width), rotation, calibration.translation)  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ import pytest
 
 from vla_ros.contract import load_contract
 from vla_ros.data_types import ConfigError
-from vla_ros.sim.config import load_sim_config, parse_sim_config
+from vla_ros.sim.metaworld.config import load_sim_config, parse_sim_config
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 
 
 def test_the_shipped_simulation_has_a_source_for_every_input_of_its_contract() -> None:

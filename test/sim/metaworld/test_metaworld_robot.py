@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("vla_ros.sim.tasks", exc_type=ImportError)  # vla_ros.sim chooses how mujoco renders: it comes first
+pytest.importorskip("vla_ros.sim.metaworld.tasks", exc_type=ImportError)  # before mujoco, whose backend it chooses
 
 from vla_ros.data_types import ConfigError
-from vla_ros.sim.config import CameraConfig, SimConfig, load_sim_config
-from vla_ros.sim.metaworld_robot import GRIPPER_CLOSED, GRIPPER_OPEN, MetaWorldRobot
-from vla_ros.sim.tasks import TaskError, check_task, task_names
+from vla_ros.sim.config import CameraConfig
+from vla_ros.sim.metaworld.arm import GRIPPER_CLOSED, GRIPPER_OPEN, MetaWorldRobot
+from vla_ros.sim.metaworld.config import SimConfig, load_sim_config
+from vla_ros.sim.metaworld.tasks import TaskError, check_task, task_names
 
-CONFIG = load_sim_config(Path(__file__).parents[2] / "config" / "sim" / "metaworld_sawyer.yaml")
+CONFIG = load_sim_config(Path(__file__).parents[3] / "config" / "sim" / "metaworld_sawyer.yaml")
 LIDAR = "observation.points.lidar"
 STILL = np.zeros(3)
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from vla_ros.data_types import NANOSECONDS, ConfigError, nearest_name
 from vla_ros.sim.cameras import configure_cameras
-from vla_ros.sim.config import SimConfig
 from vla_ros.sim.lidar import Lidar
-from vla_ros.sim.tasks import ACCELEROMETER, GYROSCOPE, make_environment, seeded_reset
+from vla_ros.sim.metaworld.config import SimConfig
+from vla_ros.sim.metaworld.tasks import ACCELEROMETER, GYROSCOPE, make_environment, seeded_reset
 
 STEP_NS = 12_500_000
 """Simulated time of one step: MetaWorld runs at 80 Hz."""

@@ -7,12 +7,12 @@ import pytest
 
 from vla_ros.contract import load_contract
 from vla_ros.data_types import ConfigError
-from vla_ros.sim import goals
-from vla_ros.sim.config import load_sim_config
-from vla_ros.sim.goals import goal_snapshot
-from vla_ros.sim.metaworld_robot import MetaWorldRobot
+from vla_ros.sim.metaworld import goals
+from vla_ros.sim.metaworld.arm import MetaWorldRobot
+from vla_ros.sim.metaworld.config import load_sim_config
+from vla_ros.sim.metaworld.goals import goal_snapshot
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 CONTRACT = load_contract(CONFIG / "robots/metaworld_sawyer.yaml")
 
 

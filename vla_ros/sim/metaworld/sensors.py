@@ -1,7 +1,6 @@
 """The simulated robot's sensors as messages of a contract's inputs: which source lies behind which, stamps, frames.
 
-Knows neither ROS nor a transport: a `MessageMaker` says what a message is made of, so that the node's publishers and
-the in-process rollout send the same content.
+Knows neither ROS nor a transport: a `MessageMaker` says what a message is made of.
 """
 
 import math
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from vla_ros.contract import InputSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.sim.cameras import focal_length_px
-from vla_ros.sim.config import SimConfig
-from vla_ros.sim.message_maker import MessageMaker, RosbagsMaker, header, joint_state, picture
-from vla_ros.sim.metaworld_robot import MetaWorldRobot
+from vla_ros.sim.message_maker import MessageMaker, RosbagsMaker, camera_info, header, joint_state, picture
+from vla_ros.sim.metaworld.arm import MetaWorldRobot
+from vla_ros.sim.metaworld.config import SimConfig
 
 __all__ = ["Encode", "MessageMaker", "RosbagsMaker", "SensorMessages", "frame_of", "yaw_quaternion"]
 
@@ -83,19 +82,8 @@ class SensorMessages:
     def camera_info(self, spec: InputSpec, stamp_ns: int, model: Any) -> Any:
         """Return the intrinsics of the camera behind an input, a pinhole without distortion."""
         camera = self._config.cameras[spec.key]
-        focal = focal_length_px(model, camera)
-        cx, cy = camera.width / 2.0, camera.height / 2.0
-        return self._make.new(
-            "sensor_msgs/msg/CameraInfo",
-            header=self.header(stamp_ns, self.frame_of(spec)),
-            height=camera.height,
-            width=camera.width,
-            distortion_model="plumb_bob",
-            d=[0.0] * 5,
-            k=[focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0],
-            r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-            p=[focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-        )
+        of, focal = self.header(stamp_ns, self.frame_of(spec)), focal_length_px(model, camera)
+        return camera_info(self._make, of, camera.height, camera.width, focal)
 
     def frame_of(self, spec: InputSpec) -> str:
         """Return the frame_id that an input's messages carry."""

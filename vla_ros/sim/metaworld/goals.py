@@ -6,8 +6,8 @@ import numpy as np
 
 from vla_ros.contract import RobotContract
 from vla_ros.data_types import NANOSECONDS, ConfigError
-from vla_ros.sim.expert import Demonstrator
-from vla_ros.sim.metaworld_robot import STEP_NS, MetaWorldRobot
+from vla_ros.sim.metaworld.arm import STEP_NS, MetaWorldRobot
+from vla_ros.sim.metaworld.expert import Demonstrator
 
 TIME_LIMIT_S = 15.0
 """Simulated time that the expert has."""
@@ -35,7 +35,7 @@ def goal_snapshot(robot: MetaWorldRobot, contract: RobotContract) -> Any:
     for _ in range(round(TIME_LIMIT_S * contract.fps)):
         if robot.success:
             break
-        action = expert.decide(robot.privileged_observation).executed
+        action = expert.decide(robot.privileged_observation)
         for _ in range(steps):
             robot.step(np.asarray(action[:3]) * contract.fps, float(action[3]))
     snapshot, succeeded = robot.snapshot(), robot.success
