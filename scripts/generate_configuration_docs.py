@@ -46,6 +46,7 @@ POLICIES = {name: policy_class(name).config_class for name in policy_names()}
 PAGES: tuple[tuple[str, type], ...] = (
     ("Recipe", recipe.Recipe),
     ("Recipe: `dataset`", recipe.DataOptions),
+    ("Recipe: `mixture`, each dataset", recipe.MixedDataset),
     ("Recipe: `policy`", recipe.PolicyChoice),
     ("Recipe: `normalisation`", ProcessorOptions),
     ("Recipe: `optimiser`", recipe.OptimiserOptions),

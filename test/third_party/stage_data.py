@@ -4,6 +4,8 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from vla_ros.contract import load_contract
 from vla_ros.datasets import DatasetWriter
 from vla_ros.sim import SimRequest, make_robot
@@ -26,6 +28,7 @@ def main(folder: Path) -> None:
                 {
                     "observation.images.top": robot.image(),
                     "observation.state": robot.position.astype("float32"),
+                    "observation.light": np.array([robot.light()], np.float32),
                     "action": action.astype("float32"),
                 }
             )

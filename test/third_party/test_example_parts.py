@@ -62,7 +62,7 @@ def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = {
         "output": str(folder / "out"),
         "dataset": {"root": str(folder / "data"), "validation_fraction": 0.25},
-        "inputs": ["observation.images.top", "observation.state"],
+        "inputs": ["observation.images.top", "observation.state", "observation.light"],
         "policy": POLICY,
         "steps": 4,
         "batch_size": 8,
@@ -123,6 +123,19 @@ def test_it_drives_the_foreign_simulator(run: Run, checkpoint: Path, folder: Pat
     assert expert["successes"] == 2
 
 
+def test_a_command_leaves_as_the_foreign_message(run: Run, folder: Path) -> None:
+    pytest.importorskip("rclpy")
+    code = (
+        "import numpy as np\n"
+        "from vla_ros.contract import load_contract\nfrom vla_ros.data_types import Command\n"
+        "from vla_ros.messages.encoders import encode_command\n"
+        f"contract = load_contract({str(folder / 'stage.yaml')!r})\n"
+        "message = encode_command(contract.action.sinks[0], contract, Command(np.array([0.5, 0.25]), 0, 1))\n"
+        "print(type(message).__name__, message.x, message.y)"
+    )
+    assert run("-c", code).stdout.splitlines()[-1] == "Pose2D 0.5 0.25"
+
+
 def test_a_foreign_trunk_serves_rt1(checkpoint: Path, folder: Path) -> None:
     (part,) = json.loads((folder / "rt1/checkpoint/metadata.json").read_text())["parts"]
     assert (part["kind"], part["name"]) == ("film_trunks", "example_trunk")
@@ -130,7 +143,7 @@ def test_a_foreign_trunk_serves_rt1(checkpoint: Path, folder: Path) -> None:
 
 def test_the_command_line_lists_the_parts_with_their_package(run: Run) -> None:
     listed = run("-m", "vla_ros.cli", "parts", "--check").stdout
-    for name in ("example_mix", "example_edges", "example_eager", "example_stage", "example_words"):
+    for name in ("example_mix", "example_edges", "example_eager", "example_stage", "example_words", "Illuminance"):
         assert any(name in line and "example-parts 1.2.0" in line for line in listed.splitlines()), listed
 
 

@@ -131,7 +131,7 @@ def _policy(path: Path, processors: Processors) -> Policy:
         kind, config = policy_class(name), policy_config(name, options, f"{source}: config")
     except ConfigError as reason:
         raise CheckpointError(str(reason)) from reason
-    if config.inputs != processors.policy_inputs or config.action != processors.action:
+    if config.inputs != processors.policy_inputs or config.action != processors.policy_action:
         raise CheckpointError(
             f"{source}: its features are not those of {PROCESSORS}; the files are of two checkpoints."
         )

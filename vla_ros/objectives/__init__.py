@@ -6,7 +6,7 @@ from vla_ros.objectives.diffusion import Diffusion, DiffusionDraw
 from vla_ros.objectives.flow_matching import FlowDraw, draw_flow, integrate_flow, sample_flow_time
 from vla_ros.objectives.kl import kl_to_standard_normal, sample_gaussian
 from vla_ros.objectives.noise import sample_noise
-from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, smooth_l1
+from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, padding_of_numbers, smooth_l1
 from vla_ros.objectives.spherical import (
     MagnitudeScaling,
     scale_to_spherical,
@@ -30,6 +30,7 @@ __all__ = [
     "magnitude_weight",
     "masked_mean",
     "mse",
+    "padding_of_numbers",
     "sample_flow_time",
     "sample_gaussian",
     "sample_noise",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla_ros.objectives.regression import masked_mean
+from vla_ros.objectives.regression import masked_mean, of_numbers
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def cross_entropy(logits_BHAV: Tensor, bins_BHA: Tensor, is_pad_BH: Tensor, weig
         is_pad_BH: bool [B, H], True past the episode's end.
         weight_BH1: Multiplies the loss of each step, float [B, H, 1].
     """
-    pad_BH1 = is_pad_BH[..., None]
+    pad_BH1 = of_numbers(is_pad_BH)
     logits_BHAV = logits_BHAV.masked_fill(pad_BH1[..., None], 0.0)
     bins_BHA = bins_BHA.masked_fill(pad_BH1, 0)
     loss = functional.cross_entropy(logits_BHAV.flatten(0, 2), bins_BHA.flatten(), reduction="none")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.objectives.noise import draw_with, sample_noise
-from vla_ros.objectives.regression import mse
+from vla_ros.objectives.regression import mse, of_numbers, padding_of_numbers
 
 OFFSET = 0.008
 LARGEST_BETA = 0.999
@@ -37,16 +37,18 @@ class DiffusionDraw:
         noise_BHA: What it is to predict.
         time_B: How noisy, float32 [B]: step / train_steps, in [0, 1).
         is_pad_BH: bool [B, H], True past the episode's end.
+        dim_is_pad_BA: bool [B, A], True for numbers that there are not: 0 at every level. None: all there.
     """
 
     noised_BHA: Tensor
     noise_BHA: Tensor
     time_B: Tensor
     is_pad_BH: Tensor
+    dim_is_pad_BA: Tensor | None = None
 
     def loss(self, predicted_BHA: Tensor) -> Tensor:
         """Return the mean squared error of the noise predicted, over the steps that are not padding."""
-        return mse(predicted_BHA, self.noise_BHA, self.is_pad_BH)
+        return mse(predicted_BHA, self.noise_BHA, padding_of_numbers(self.is_pad_BH, self.dim_is_pad_BA))
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,12 @@ class Diffusion:
         return tuple(round(steps * left / count) - 1 for left in range(count, 0, -1))
 
     def draw(
-        self, actions_BHA: Tensor, is_pad_BH: Tensor, count: int = 1, generator: torch.Generator | None = None
+        self,
+        actions_BHA: Tensor,
+        is_pad_BH: Tensor,
+        count: int = 1,
+        generator: torch.Generator | None = None,
+        dim_is_pad_BA: Tensor | None = None,
     ) -> DiffusionDraw:
         """Draw noise and how much of it, `count` times in a row for each sample; each level is equally likely.
 
@@ -122,13 +129,19 @@ class Diffusion:
             is_pad_BH: bool [B, H].
             count: Draws per sample; the draw holds ``count * B`` of them.
             generator: Source of chance.
+            dim_is_pad_BA: bool [B, A], True for numbers that there are not.
         """
-        actions_BHA = actions_BHA.masked_fill(is_pad_BH[..., None], 0.0).repeat_interleave(count, dim=0)
+        is_pad = of_numbers(padding_of_numbers(is_pad_BH, dim_is_pad_BA))
+        actions_BHA = actions_BHA.masked_fill(is_pad, 0.0).repeat_interleave(count, dim=0)
         noise_BHA = sample_noise(tuple(actions_BHA.shape), generator, actions_BHA.device)
+        if dim_is_pad_BA is not None:
+            dim_is_pad_BA = dim_is_pad_BA.repeat_interleave(count, dim=0)
+            noise_BHA = noise_BHA.masked_fill(dim_is_pad_BA[:, None], 0.0)
         levels = partial(torch.randint, self.train_steps)
         step_B = draw_with(levels, (len(actions_BHA),), generator, actions_BHA.device)
         noised_BHA = self.noised(actions_BHA, noise_BHA, step_B)
-        return DiffusionDraw(noised_BHA, noise_BHA, self._time(step_B), is_pad_BH.repeat_interleave(count, dim=0))
+        is_pad_BH = is_pad_BH.repeat_interleave(count, dim=0)
+        return DiffusionDraw(noised_BHA, noise_BHA, self._time(step_B), is_pad_BH, dim_is_pad_BA)
 
     def noised(self, actions_BHA: Tensor, noise_BHA: Tensor, step_B: Tensor) -> Tensor:
         """Return ``√ᾱ * action + √(1 − ᾱ) * noise``, float [B, H, A], at steps int64 [B]."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vla_ros.objectives.noise import draw_with, sample_noise
-from vla_ros.objectives.regression import mse
+from vla_ros.objectives.regression import mse, of_numbers, padding_of_numbers
 
 LATEST_TIME = 0.999
 NOISE_EXPONENT = 1.5
@@ -38,12 +38,14 @@ class FlowDraw:
         noise_BHA: Where it begins.
         time_B: Where on it, float [B].
         is_pad_BH: bool [B, H], True past the episode's end.
+        dim_is_pad_BA: bool [B, A], True for numbers that there are not: 0 along the whole path. None: all there.
     """
 
     actions_BHA: Tensor
     noise_BHA: Tensor
     time_B: Tensor
     is_pad_BH: Tensor
+    dim_is_pad_BA: Tensor | None = None
 
     @property
     def noised_BHA(self) -> Tensor:
@@ -53,11 +55,16 @@ class FlowDraw:
 
     def loss(self, velocity_BHA: Tensor) -> Tensor:
         """Return the mean squared error of the velocity predicted at the point, over the steps that are not padding."""
-        return mse(velocity_BHA, self.actions_BHA - self.noise_BHA, self.is_pad_BH)
+        is_pad = padding_of_numbers(self.is_pad_BH, self.dim_is_pad_BA)
+        return mse(velocity_BHA, self.actions_BHA - self.noise_BHA, is_pad)
 
 
 def draw_flow(
-    actions_BHA: Tensor, is_pad_BH: Tensor, count: int = 1, generator: torch.Generator | None = None
+    actions_BHA: Tensor,
+    is_pad_BH: Tensor,
+    count: int = 1,
+    generator: torch.Generator | None = None,
+    dim_is_pad_BA: Tensor | None = None,
 ) -> FlowDraw:
     """Draw noise and time, `count` times in a row for each sample.
 
@@ -66,11 +73,17 @@ def draw_flow(
         is_pad_BH: bool [B, H].
         count: Draws per sample; the draw holds ``count * B`` of them.
         generator: Source of chance.
+        dim_is_pad_BA: bool [B, A], True for numbers that there are not.
     """
-    actions_BHA = actions_BHA.masked_fill(is_pad_BH[..., None], 0.0).repeat_interleave(count, dim=0)
+    is_pad = padding_of_numbers(is_pad_BH, dim_is_pad_BA)
+    actions_BHA = actions_BHA.masked_fill(of_numbers(is_pad), 0.0).repeat_interleave(count, dim=0)
     noise_BHA = sample_noise(tuple(actions_BHA.shape), generator, actions_BHA.device)
     time_B = sample_flow_time(len(actions_BHA), generator, actions_BHA.device)
-    return FlowDraw(actions_BHA, noise_BHA, time_B, is_pad_BH.repeat_interleave(count, dim=0))
+    is_pad_BH = is_pad_BH.repeat_interleave(count, dim=0)
+    if dim_is_pad_BA is not None:
+        dim_is_pad_BA = dim_is_pad_BA.repeat_interleave(count, dim=0)
+        noise_BHA = noise_BHA.masked_fill(dim_is_pad_BA[:, None], 0.0)
+    return FlowDraw(actions_BHA, noise_BHA, time_B, is_pad_BH, dim_is_pad_BA)
 
 
 def integrate_flow(velocity: Callable[[Tensor, Tensor], Tensor], noise_BHA: Tensor, steps: int) -> Tensor:

@@ -14,6 +14,8 @@ checkpoint's processors:
     "action_is_pad" bool [B, H]            (training only), True past the end of the episode
     "past_action"   float32 [B, T-1, A]    (training, where `needs_past_action`) actions of the frames before the newest
     "is_pad"        bool [B, T]            True where the first frame was repeated before the episode's begin
+    "action_dim_is_pad" bool [B, A]        (policies of several robots) True for numbers that the sample's robot lacks
+    "<image key>.is_absent" bool [B]       (policies of several robots) True where the sample's robot has no such camera
     "is_known"      bool [B, T]            (prediction with a state) True for frames that made the state; without it
                                            all but the newest did
 """
@@ -175,11 +177,19 @@ class PolicyOutput:
 
 
 class Policy(nn.Module, ABC):
-    """An architecture. Subclasses set `config_class` and `name`, and hold no state of an episode."""
+    """An architecture. Subclasses set `config_class` and `name`, and hold no state of an episode.
+
+    Attributes:
+        pads_actions: Of the class: whether numbers of the action that a sample's robot lacks are left out of the loss;
+            what a mixture of robots with different actions needs.
+        masks_cameras: Of the class: whether cameras that a sample's robot lacks are left out of what is seen.
+    """
 
     name: ClassVar[str]
     config_class: ClassVar[type[PolicyConfig]]
     config: PolicyConfig
+    pads_actions: ClassVar[bool] = False
+    masks_cameras: ClassVar[bool] = False
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()

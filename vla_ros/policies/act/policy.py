@@ -32,6 +32,7 @@ class ActPolicy(Policy):
 
     name: ClassVar[str] = "act"
     config_class: ClassVar[type[PolicyConfig]] = ActConfig
+    pads_actions: ClassVar[bool] = True
     config: ActConfig
 
     def __init__(self, config: ActConfig) -> None:

@@ -25,6 +25,7 @@ class BcPolicy(Policy):
 
     name: ClassVar[str] = "bc"
     config_class: ClassVar[type[PolicyConfig]] = BcConfig
+    pads_actions: ClassVar[bool] = True
     config: BcConfig
 
     def __init__(self, config: BcConfig) -> None:

@@ -19,11 +19,13 @@ from vla_ros.objectives import (
     cross_entropy,
     l1,
     magnitude_weight,
+    padding_of_numbers,
     scale_to_spherical,
     spherical_error,
     to_cartesian,
 )
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig
+from vla_ros.processors import ACTION_DIM_IS_PAD
 from vla_ros.registry import OBJECTIVES, ObjectiveName
 from vla_ros.schema import About, Only
 
@@ -175,7 +177,9 @@ class ActionObjective:
         """Return the loss of a batch; ``terms`` holds the mean absolute error of the actions, ``l1``."""
         is_pad_BH = batch["action_is_pad"]
         # what stands in padding may be anything, even NaN
-        target_BHA = batch["action"].masked_fill(is_pad_BH[..., None], 0.0)
+        if ACTION_DIM_IS_PAD in batch:
+            is_pad_BH = padding_of_numbers(is_pad_BH, batch[ACTION_DIM_IS_PAD])
+        target_BHA = batch["action"].masked_fill(is_pad_BH if is_pad_BH.ndim == 3 else is_pad_BH[..., None], 0.0)
         weight_BH1 = magnitude_weight(target_BHA[..., self._motion]) if self.magnitude_weighting else None
         if self.is_binned:
             loss = cross_entropy(raw, self._bins.encode(target_BHA), is_pad_BH, weight_BH1=weight_BH1)

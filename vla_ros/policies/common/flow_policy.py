@@ -26,6 +26,7 @@ from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, 
 from vla_ros.objectives import DiffusionDraw, FlowDraw, draw_flow, integrate_flow, sample_noise
 from vla_ros.policies.base import Batch, Policy
 from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
+from vla_ros.processors import ACTION_DIM_IS_PAD
 
 
 class FlowPolicy(Policy):
@@ -75,7 +76,8 @@ class FlowPolicy(Policy):
 
     def draw(self, batch: Batch, generator: torch.Generator | None) -> FlowDraw | DiffusionDraw:
         """Draw what the action expert is asked about a training batch, by the config's objective."""
-        question = (batch["action"], batch["action_is_pad"], self.config.flow_samples, generator)
+        dim_is_pad_BA = batch.get(ACTION_DIM_IS_PAD)
+        question = (batch["action"], batch["action_is_pad"], self.config.flow_samples, generator, dim_is_pad_BA)
         return draw_flow(*question) if self.diffusion is None else self.diffusion.draw(*question)
 
     def velocity(
@@ -96,14 +98,28 @@ class FlowPolicy(Policy):
         outputs_BHD, _ = continue_context(encoded, segment, valid_BH, [tokens_BHD.shape[1]])
         return self.flow.velocity(outputs_BHD)
 
-    def sample_flow(self, encoded: EncodedContext, generator: torch.Generator | None) -> Tensor:
-        """Go from noise to normalised actions, float [B, H, A], by the config's objective; one action pass per step."""
+    def sample_flow(
+        self, encoded: EncodedContext, generator: torch.Generator | None, dim_is_pad_BA: Tensor | None = None
+    ) -> Tensor:
+        """Go from noise to normalised actions, float [B, H, A], by the config's objective; one action pass per step.
+
+        Args:
+            encoded: The context.
+            generator: Source of noise.
+            dim_is_pad_BA: bool [B, A], True for numbers that a sample's robot does not have: 0 at every step, as in
+                training.
+        """
         valid_BC = encoded.valid_BC
         shape = (len(valid_BC), self.config.action_horizon, self.config.action_dim)
         noise_BHA = sample_noise(shape, generator, valid_BC.device)
 
+        def there(values_BHA: Tensor) -> Tensor:
+            return values_BHA if dim_is_pad_BA is None else values_BHA.masked_fill(dim_is_pad_BA[:, None], 0.0)
+
+        noise_BHA = there(noise_BHA)
+
         def predict(x_BHA: Tensor, time_B: Tensor) -> Tensor:
-            return self.velocity(x_BHA, time_B, encoded)
+            return there(self.velocity(x_BHA, time_B, encoded))
 
         if self.diffusion is not None:
             return self.diffusion.sample(predict, noise_BHA)

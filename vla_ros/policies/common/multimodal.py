@@ -17,7 +17,7 @@ from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
 from vla_ros.objectives import Diffusion
 from vla_ros.policies.base import MOST_STEPS, Batch
 from vla_ros.policies.common.goal_camera import GoalCameraConfig
-from vla_ros.processors import TextSpec
+from vla_ros.processors import ABSENT, TextSpec
 from vla_ros.schema import About, Only
 
 GOAL_KEY = GOAL_IMAGE
@@ -228,7 +228,9 @@ def read_observation(
     if "is_pad" in observation:
         seen_BT = ~observation["is_pad"].bool()
     images = [image for key in config.camera_keys for image in observation[key].unbind(1)]
-    valid = [seen_BT] * len(config.camera_keys)
+    # a camera that a sample's robot does not have, in a policy of several robots
+    absent = [observation.get(key + ABSENT) for key in config.camera_keys]
+    valid = [seen_BT if absent_B is None else seen_BT & ~absent_B[:, None] for absent_B in absent]
     if config.has_goal:
         images.append(observation[GOAL_KEY][:, -1] if GOAL_KEY in observation else torch.zeros_like(images[0]))
         given_B = torch.full_like(seen_BT[:, 0], GOAL_KEY in observation)

@@ -27,6 +27,7 @@ class GrpPolicy(Policy):
 
     name: ClassVar[str] = "grp"
     config_class: ClassVar[type[PolicyConfig]] = GrpConfig
+    pads_actions: ClassVar[bool] = True
     config: GrpConfig
 
     def __init__(self, config: GrpConfig) -> None:

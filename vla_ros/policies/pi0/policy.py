@@ -20,6 +20,7 @@ from vla_ros.networks import (
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.common.flow_policy import FlowPolicy
 from vla_ros.policies.pi0.config import Pi0Config
+from vla_ros.processors import ACTION_DIM_IS_PAD
 
 
 class Pi0Policy(FlowPolicy):
@@ -27,6 +28,8 @@ class Pi0Policy(FlowPolicy):
 
     name: ClassVar[str] = "pi0"
     config_class: ClassVar[type[PolicyConfig]] = Pi0Config
+    pads_actions: ClassVar[bool] = True
+    masks_cameras: ClassVar[bool] = True
     config: Pi0Config
 
     def __init__(self, config: Pi0Config) -> None:
@@ -72,4 +75,4 @@ class Pi0Policy(FlowPolicy):
         """Predict as `Policy.predict_action_chunk`; noise comes from `generator`, no state."""
         self.check_observation(observation)
         encoded = encode_context(self.embed_context(observation))
-        return PolicyOutput(self.sample_flow(encoded, generator))
+        return PolicyOutput(self.sample_flow(encoded, generator, observation.get(ACTION_DIM_IS_PAD)))

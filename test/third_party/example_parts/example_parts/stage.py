@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from example_parts.messages import LIGHT
 from vla_ros.contract import InputSpec
 from vla_ros.data_types import NANOSECONDS, ConfigError
 from vla_ros.sim import RosbagsMaker, SimRequest
@@ -50,15 +51,22 @@ class Stage:
         self.reward, self.success = -distance, self.success or distance < REACHED_M
 
     def check_input(self, spec: InputSpec) -> None:
-        """Take the camera and the two axes."""
-        if spec.image is None and not set(spec.names) <= {"x", "y"}:
+        """Take the camera, the light meter and the two axes."""
+        if spec.image is None and spec.type != LIGHT.name and not set(spec.names) <= {"x", "y"}:
             raise ConfigError(f"{spec.key}: the stage measures the joints x and y, not {', '.join(spec.names)}.")
 
     def message(self, spec: InputSpec, stamp_ns: int) -> Any:
-        """Return a picture from above, or where the point is."""
+        """Return a picture from above, how light it is, or where the point is."""
         if spec.image is not None:
             return picture(self._make, spec.type, header(self._make, stamp_ns, "camera"), self.image())
+        if spec.type == LIGHT.name:
+            head = header(self._make, stamp_ns)
+            return self._make.new(LIGHT.name, header=head, illuminance=self.light(), variance=0.0)
         return joint_state(self._make, header(self._make, stamp_ns), ("x", "y"), self.position)
+
+    def light(self) -> float:
+        """Return the light of the mark at the point, lx."""
+        return 100.0 * float(np.exp(-np.linalg.norm(self.mark - self.position)))
 
     def image(self) -> NDArray[np.uint8]:
         """Return uint8 [16, 16, 3]: the mark red, the point green."""
