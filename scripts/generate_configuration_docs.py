@@ -38,8 +38,8 @@ A field is checked when it is read: type, bounds, choices, spelling. An option t
 refused unless it stands at its default. Numbers are finite. Aliases and merge keys of YAML work within bounds.
 
 Editors complete and check these files as they are typed: `vla_ros schema NAME --output FILE` writes a JSON schema,
-where NAME is `contract`, `recipe`, `sim` (of the arm), `sim_mobile_base`, `policy_node` or a policy. With the YAML language
-server, begin a file with `# yaml-language-server: $schema=FILE`.
+where NAME is `contract`, `recipe`, `sim` (of the arm), `sim_mobile_base`, `policy_node` or a policy. With the YAML
+language server, begin a file with `# yaml-language-server: $schema=FILE`.
 """
 
 POLICIES = {name: policy_class(name).config_class for name in policy_names()}
