@@ -161,7 +161,10 @@ SIMULATORS: Registry[Any] = Registry(
     "simulators",
     "simulator",
     "A function of vla_ros.sim.SimRequest → vla_ros.sim.Robot.",
-    {"metaworld": "vla_ros.sim.metaworld.robot:make_robot"},
+    {
+        "metaworld": "vla_ros.sim.metaworld.robot:make_robot",
+        "mobile_base": "vla_ros.sim.mobile_base.robot:make_robot",
+    },
 )
 MESSAGES: Registry[Any] = Registry(
     "messages",
