@@ -9,6 +9,7 @@ from vla_ros.registry.built import build_part, check_built
 from vla_ros.registry.installed import broken_packages
 from vla_ros.registry.kinds import (
     ACTION_HEAD_REGISTRY,
+    ACTION_HEADS,
     BACKENDS,
     COORDINATES,
     ENCODER_REGISTRY,
@@ -31,6 +32,7 @@ from vla_ros.registry.kinds import (
 )
 from vla_ros.registry.owners import OWN, Owner
 from vla_ros.registry.parts import (
+    ActionHeadName,
     CoordinatesName,
     EncoderName,
     FilmTrunkName,
@@ -49,6 +51,7 @@ from vla_ros.registry.parts import (
 from vla_ros.registry.registry import BrokenPartError, Entry, Registry, TakenNameError, UnknownNameError
 
 __all__ = [
+    "ACTION_HEADS",
     "ACTION_HEAD_REGISTRY",
     "BACKENDS",
     "COORDINATES",
@@ -69,6 +72,7 @@ __all__ = [
     "SENSORS",
     "SIMULATORS",
     "TEXT_MODELS",
+    "ActionHeadName",
     "BrokenPartError",
     "CoordinatesName",
     "EncoderName",
