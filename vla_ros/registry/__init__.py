@@ -8,6 +8,7 @@ thing is imported when it is first asked for, so an absent optional package hurt
 from vla_ros.registry.installed import broken_packages
 from vla_ros.registry.kinds import (
     ACTION_HEAD_REGISTRY,
+    ACTION_HEADS,
     BACKENDS,
     ENCODER_REGISTRY,
     ENCODERS,
@@ -28,6 +29,7 @@ from vla_ros.registry.kinds import (
 )
 from vla_ros.registry.owners import OWN, Owner
 from vla_ros.registry.parts import (
+    ActionHeadName,
     EncoderName,
     FilmTrunkName,
     FusionName,
@@ -44,6 +46,7 @@ from vla_ros.registry.parts import (
 from vla_ros.registry.registry import BrokenPartError, Entry, Registry, TakenNameError, UnknownNameError
 
 __all__ = [
+    "ACTION_HEADS",
     "ACTION_HEAD_REGISTRY",
     "BACKENDS",
     "ENCODERS",
@@ -62,6 +65,7 @@ __all__ = [
     "SENSORS",
     "SIMULATORS",
     "TEXT_MODELS",
+    "ActionHeadName",
     "BrokenPartError",
     "EncoderName",
     "Entry",

@@ -39,6 +39,12 @@ ENCODERS: Registry[Any] = Registry(
         "resnet34": "vla_ros.networks.vision.resnet:resnet34",
         "resnet50": "vla_ros.networks.vision.resnet:resnet50",
         "resnet_small": "vla_ros.networks.vision.resnet:resnet_small",
+        "clip_base": "vla_ros.networks.vision.transformers_towers:clip_base",
+        "clip_large": "vla_ros.networks.vision.transformers_towers:clip_large",
+        "dinov2_base": "vla_ros.networks.vision.transformers_towers:dinov2_base",
+        "dinov2_large": "vla_ros.networks.vision.transformers_towers:dinov2_large",
+        "siglip_base": "vla_ros.networks.vision.transformers_towers:siglip_base",
+        "siglip_large": "vla_ros.networks.vision.transformers_towers:siglip_large",
         "vit_b16": "vla_ros.networks.vision.class_token_vit:vit_b16",
         "vit_small": "vla_ros.networks.vision.class_token_vit:vit_small",
     },
@@ -63,7 +69,15 @@ POOLINGS: Registry[Any] = Registry(
     },
 )
 PROJECTORS: Registry[Any] = Registry(
-    "projectors", "projector", "(input width, output width, ...) → a module of tokens [N, P, W] → tokens [N, Q, D]."
+    "projectors",
+    "projector",
+    "(input width, output width, **options) → a module of tokens [B, N, W], valid [B, N] or None → tokens [B, Q, D].",
+    {
+        "mlp": "vla_ros.networks.projectors.projectors:MLPProjector",
+        "attention_pool": "vla_ros.networks.projectors.projectors:AttentionPoolingProjector",
+        "perceiver": "vla_ros.networks.projectors.projectors:PerceiverProjector",
+        "pixel_shuffle": "vla_ros.networks.projectors.projectors:PixelShuffleProjector",
+    },
 )
 SENSORS: Registry[Any] = Registry(
     "sensors",
@@ -97,6 +111,19 @@ HEADS: Registry[Any] = Registry(
     "head",
     "(input width, hidden widths, output width, dropout) → a module of features [..., F] → numbers [..., O].",
     {"mlp": "vla_ros.networks.heads.mlp:mlp"},
+)
+ACTION_HEADS: Registry[Any] = Registry(
+    "action_heads",
+    "action head",
+    "A subclass of vla_ros.networks.heads.ActionHeadBase: features [B, D] or [B, Q, D] → actions [B, H, A] and a loss.",
+    {
+        "mlp": "vla_ros.networks.heads.mlp_heads:MLPActionHead",
+        "gaussian": "vla_ros.networks.heads.mlp_heads:GaussianMLPActionHead",
+        "diffusion": "vla_ros.networks.heads.denoising_heads:DiffusionActionHead",
+        "flow": "vla_ros.networks.heads.denoising_heads:FlowMatchingActionHead",
+        "transformer": "vla_ros.networks.heads.autoregressive_head:TransformerActionHead",
+    },
+    base="vla_ros.networks.heads.action_head:ActionHeadBase",
 )
 OBJECTIVES: Registry[Any] = Registry(
     "objectives",
@@ -134,7 +161,10 @@ SIMULATORS: Registry[Any] = Registry(
     "simulators",
     "simulator",
     "A function of vla_ros.sim.SimRequest → vla_ros.sim.Robot.",
-    {"metaworld": "vla_ros.sim.metaworld.robot:make_robot"},
+    {
+        "metaworld": "vla_ros.sim.metaworld.robot:make_robot",
+        "mobile_base": "vla_ros.sim.mobile_base.robot:make_robot",
+    },
 )
 MESSAGES: Registry[Any] = Registry(
     "messages",
@@ -156,6 +186,7 @@ KINDS: dict[str, Registry[Any]] = {
         SENSORS,
         FUSIONS,
         HEADS,
+        ACTION_HEADS,
         OBJECTIVES,
         TEXT_MODELS,
         PROCESSORS,
@@ -168,7 +199,7 @@ KINDS: dict[str, Registry[Any]] = {
 
 # as published vision-language-action code names its module-level dictionaries
 ENCODER_REGISTRY = ENCODERS
-ACTION_HEAD_REGISTRY = HEADS
+ACTION_HEAD_REGISTRY = ACTION_HEADS
 
 
 def registry_of(kind: str) -> Registry[Any]:

@@ -32,6 +32,7 @@ class PartName:
         return KINDS[self.kind].names()
 
 
+ActionHeadName = Annotated[str, PartName("action_heads")]
 EncoderName = Annotated[str, PartName("encoders")]
 FilmTrunkName = Annotated[str, PartName("film_trunks")]
 FusionName = Annotated[str, PartName("fusions")]

@@ -30,6 +30,10 @@ class Backbone(nn.Module, ABC):
     def forward(self, images_N3hw: Tensor) -> Tensor:
         """Return feature maps, float [N, C, h', w'], of normalised images, float [N, 3, h, w]."""
 
+    def read_published(self, source: str) -> Mapping[str, Tensor] | None:  # noqa: ARG002  # most have no such form
+        """Return weights of a source that only the network's own library can read; None for all others."""
+        return None
+
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a file's weights under this module's names; a backbone with a published form knows that one's names.
 
