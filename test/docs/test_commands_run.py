@@ -23,6 +23,7 @@ RUN = (
     "README.md",
     "docs/usage.md",
     "docs/training_recipes.md",
+    "docs/simulated_robot.md",
     "docs/checkpoints.md",
     "docs/conversion.md",
     "docs/add_a_robot.md",
@@ -31,6 +32,7 @@ RUN = (
 
 SHORTER = {
     "--set epochs=30": "--set epochs=1 --set dataset.validation_fraction=0.5",
+    "--episodes 100 --time-limit 26": "--episodes 1 --time-limit 26",
     "--episodes 160": "--episodes 2",
     "--episodes 100": "--episodes 1 --time-limit 2",
     "train config/training/metaworld_push_bc.yaml": (
