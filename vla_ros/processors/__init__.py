@@ -8,16 +8,20 @@ The processors of a checkpoint are the ones it was trained with: their state is 
 from vla_ros.processors.affine import Affine, affine_from_statistics
 from vla_ros.processors.options import Mode, ProcessorOptions
 from vla_ros.processors.processors import Processors, Statistics
+from vla_ros.processors.slots import ABSENT, ACTION_DIM_IS_PAD, Slots
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_models import TextModel
 from vla_ros.processors.text_spec import CHARACTERS, TextSpec, form_of
 
 __all__ = [
+    "ABSENT",
+    "ACTION_DIM_IS_PAD",
     "CHARACTERS",
     "Affine",
     "Mode",
     "ProcessorOptions",
     "Processors",
+    "Slots",
     "Statistics",
     "TextModel",
     "TextProcessor",

@@ -19,6 +19,7 @@ from vla_ros.data_types import CheckpointError, ObservationError, nearest_name
 from vla_ros.processors.affine import DEGENERATE, Affine, affine_from_statistics
 from vla_ros.processors.options import DEFAULT_ACTION, ProcessorOptions
 from vla_ros.processors.saved import STATISTICS_KEPT, SavedNumbers, check_feature, mapped_names
+from vla_ros.processors.slots import Slots
 from vla_ros.processors.text import TextProcessor
 from vla_ros.processors.text_spec import TextSpec
 from vla_ros.schema import Section, read_dataclass, to_plain
@@ -42,6 +43,7 @@ class Processors:
         statistics: What the maps were built from: key → name → float64 tensor.
         constant: Key → names of numbers that never varied in the data and are only centred.
         text: Turns instructions into tensors; None when the policy reads none.
+        slots: The robot's place in a policy of several robots; None for a policy of this one alone.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Processors:
         self.statistics = {key: _kept(statistics.get(key, {})) for key in (*self.inputs, action.key)}
         self.constant: dict[str, tuple[str, ...]] = {}
         self.text: TextProcessor | None = None
+        self.slots: Slots | None = None
         self._maps: dict[str, Affine] = {}
         for key, spec in (*self.inputs.items(), (action.key, action)):
             names, mode = mapped_names(spec), _mode(options, spec)
@@ -82,8 +85,15 @@ class Processors:
         return None if self.text is None else self.text.spec
 
     @property
+    def policy_action(self) -> FeatureSpec:
+        """The action as the policy predicts it."""
+        return self.action if self.slots is None else self.slots.action
+
+    @property
     def policy_inputs(self) -> dict[str, FeatureSpec]:
-        """The inputs as the policy gets them: images at their resized size."""
+        """The inputs as the policy gets them: images at their resized size, and all of a policy of several robots."""
+        if self.slots is not None:
+            return dict(self.slots.inputs)
         return self.options.resized(self.inputs)
 
     def observation(self, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +129,7 @@ class Processors:
                 batch[key] = list(raw[key]) if key == "task" else torch.as_tensor(raw[key]).bool().to(self.device)
         if self.text is not None:
             batch.update(self.text(batch["task"], self.device))
-        return batch
+        return batch if self.slots is None else self.slots.observation(batch, self.action.shape[0])
 
     def batch(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Normalise a training batch: as `observation`, with ``action`` [B, H, A] and ``action_is_pad`` [B, H].
@@ -132,7 +142,8 @@ class Processors:
                 raise ObservationError(f"The training batch lacks '{key}'; it has {', '.join(raw)}.")
         for key, source in (("action", self.action.key), ("past_action", "past_action")):
             if source in raw:
-                batch[key] = self._maps[self.action.key].forward(self._tensor(source, raw[source], self.action).float())
+                normalised = self._maps[self.action.key].forward(self._tensor(source, raw[source], self.action).float())
+                batch[key] = normalised if self.slots is None else self.slots.widened_action(normalised)
         return batch
 
     def actions(self, actions_BHA: Tensor) -> Tensor:
@@ -140,6 +151,7 @@ class Processors:
 
         A number that never varied in the data is that constant: nothing was learnt of it.
         """
+        actions_BHA = actions_BHA[..., : self.action.shape[0]]  # what a policy of several robots predicts beyond it
         affine, still_A = self._maps[self.action.key], self._still_action
         actions_BHA = affine.inverse(actions_BHA)
         if not still_A.any():
@@ -165,6 +177,8 @@ class Processors:
             "options": to_plain(self.options),
             "constant": to_plain(self.constant),
         }
+        if self.slots is not None:
+            content["slots"] = self.slots.to_dict()
         return content if self.text is None else {**content, "text": self.text.to_dict()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -207,7 +221,10 @@ class Processors:
         self.constant = {key: constant.items(key, str) for key in constant.content}
         saved = SavedNumbers(numbers_source, tensors)
         self.text = TextProcessor.from_dict(top.section("text"), saved) if "text" in top else None
-        top.raw("text", None)
+        slots = top.section("slots") if "slots" in top else None
+        self.slots = None if slots is None else Slots.from_dict(slots, self.inputs, self.action)
+        for name in ("text", "slots"):
+            top.raw(name, None)
         top.finish()
         self._maps, self.statistics = {}, {}
         for key, spec in (*self.inputs.items(), (self.action.key, self.action)):

@@ -30,8 +30,8 @@ class TorchPredictor:
         self._processors = checkpoint.processors
         config = self._policy.config
         self.spec = PredictorSpec(
-            tuple(config.inputs),
-            tuple(config.optional_inputs),
+            tuple(self._processors.inputs),  # of a policy of several robots, this one's
+            tuple(key for key in config.optional_inputs if key in self._processors.inputs),
             config.n_obs_steps,
             config.action_horizon,
             config.n_action_steps,

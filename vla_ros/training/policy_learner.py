@@ -51,7 +51,7 @@ class PolicyLearner:
 
     def loss(self, prepared: Mapping[str, Any], generator: torch.Generator) -> LossOutput:
         """Return the policy's loss on the normalised batch."""
-        return self.policy.compute_loss(self._batch(prepared), generator)
+        return self.policy.compute_loss(self.normalised(prepared), generator)
 
     @torch.no_grad()
     def measure(self, windows: Windows, batch_size: int, generator: torch.Generator) -> Measured:
@@ -61,7 +61,7 @@ class PolicyLearner:
         for number, first in enumerate(range(0, len(windows), batch_size)):
             indices = np.arange(first, min(first + batch_size, len(windows)))
             raw = windows.batch(indices)
-            batch = self._batch(raw)
+            batch = self.normalised(raw)
             output = self.policy.compute_loss(batch, generator)
             totals.add({"loss": output.loss, **output.terms}, len(indices))
             if number < ACTION_ERROR_BATCHES:
@@ -74,5 +74,6 @@ class PolicyLearner:
         means = totals.means()
         return Measured(means.pop("loss"), means, dict(zip(self.processors.action.names, errors, strict=True)))
 
-    def _batch(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        return without_padded_values(self.processors.batch(raw), self.processors.inputs)
+    def normalised(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a raw batch as the policy takes it, with nothing in its padding."""
+        return without_padded_values(self.processors.batch(raw), self.processors.policy_inputs)
