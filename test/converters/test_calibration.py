@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from vla_ros import bags
+from vla_ros.bags import BagWriter
 from vla_ros.contract import ImageSpec, RobotContract, load_contract, parse_contract
 from vla_ros.converters import convert_bags
 from vla_ros.converters.calibration import fit_calibration
@@ -104,6 +106,8 @@ def test_the_topic_s_message_does_too_and_the_contract_s_hash_stays(
         ([camera_info(fx=np.nan)], "not finite"),
         ([camera_info(width=32)], "is of 32x16 pixels, the images on /cam have 16x16"),
         ([camera_info(binning_x=2)], "binned image"),
+        ([camera_info(width=0)], "is of 0x16 pixels, which no image has"),
+        ([camera_info(d=np.zeros(1000))], "has 1000 distortion coefficients, more than any model"),
     ],
 )
 def test_images_without_a_calibration_are_stored_and_it_is_said(
@@ -113,6 +117,17 @@ def test_images_without_a_calibration_are_stored_and_it_is_said(
     camera, notes = stored(contract, tmp_path / "d", bag_with(tmp_path / "a", *infos))
     assert camera is None
     assert [note for note in notes if "'observation.images.front' has no calibration" in note and sentence in note]
+
+
+def test_a_damaged_calibration_refuses_no_bag(counting_rig: RobotContract, tmp_path: Path) -> None:
+    contract = contract_with(counting_rig, "{topic: /cam/camera_info}")
+    with BagWriter(tmp_path / "a") as writer:
+        writer.write("/cam/camera_info", INFO, bags.serialize(camera_info(), INFO)[:40], rig.START)
+        for topic, kind, receive_ns, message in rig.ticks(10):
+            writer.write(topic, kind, bags.serialize(message, kind), receive_ns)
+    camera, notes = stored(contract, tmp_path / "d", tmp_path / "a")
+    assert camera is None
+    assert [note for note in notes if "'observation.images.front' has no calibration" in note]
 
 
 def test_bags_of_differently_calibrated_cameras_leave_the_dataset_without(

@@ -16,6 +16,9 @@ from vla_ros.data_types import DatasetError, DecodeError
 Calibration = dict[str, Any]
 """height, width, distortion_model, d, k, r, p, as sensor_msgs/CameraInfo has them; lists."""
 
+_MAX_DISTORTION = 14
+"""Coefficients of OpenCV's largest model, with thin prisms and a tilted sensor."""
+
 _LENGTHS = {"k": 9, "r": 9, "p": 12}
 
 
@@ -118,6 +121,10 @@ def _of_message(message: Any, place: str) -> Calibration:
         raise DatasetError(f"{place} holds a number that is not finite.")
     if any(len(numbers[name]) != length for name, length in _LENGTHS.items()) or min(numbers["k"][[0, 4]]) <= 0:
         raise DatasetError(f"{place} says that the camera is not calibrated: its k holds no focal length.")
+    if min(int(message.width), int(message.height)) < 1:
+        raise DatasetError(f"{place} is of {message.width}x{message.height} pixels, which no image has.")
+    if len(numbers["d"]) > _MAX_DISTORTION:
+        raise DatasetError(f"{place} has {len(numbers['d'])} distortion coefficients, more than any model.")
     roi = message.roi
     part = (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height))
     whole = part in ((0, 0, 0, 0), (0, 0, int(message.width), int(message.height)))

@@ -228,12 +228,20 @@ class _Reader:
         if message.topic == self._instruction:
             text = str(self._scan.deserialize(message.raw, message.type).data)
             self._scan.instructions.append((message.ordinal, message.receive_ns, text))
-        if message.topic in self._infos and message.topic not in self._scan.camera_infos:
-            self._scan.camera_infos[message.topic] = self._scan.deserialize(message.raw, message.type)
+        if message.topic in self._infos:
+            self._take_info(message)
         if message.topic in self._rows:
             stamp_ns = _stamp(message) if message.topic in self._stamped else 0
             self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns, self._lane(message)))
             self._watch_size(message)
+
+    def _take_info(self, message: BagMessage) -> None:
+        """Keep the first CameraInfo of a topic; a damaged one is no reason to refuse the bag."""
+        try:
+            self._scan.camera_infos[message.topic] = self._scan.deserialize(message.raw, message.type)
+        except DecodeError as reason:
+            self._scan.notes.append(f"{self._scan.bag}: {message.topic}: {reason}")
+        self._infos.discard(message.topic)
 
     def _lane(self, message: BagMessage) -> int:
         """Number the drivers of a topic by what their messages carry: the stamps of each rise, not those of all."""

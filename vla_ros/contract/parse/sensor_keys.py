@@ -1,6 +1,7 @@
-"""Sensors have the same feature keys in every contract; one that is called otherwise is refused, with the right key.
+"""Sensors have the same feature keys in every contract, so that policies and tools find them.
 
-Which key a message type has is declared in its row. Only observations are named so, goals are not.
+Which key a message type has is declared in its row. A key of the robot's own is taken as it is; one that is another
+sensor's is refused, with the right one. Only observations are named so, goals are not.
 """
 
 import re
@@ -14,19 +15,27 @@ _DEPTH = "_depth"
 
 
 def check_sensor_key(at: Section, spec: InputSpec) -> None:
-    """Refuse a sensor under a key that is another sensor's, or nobody's.
+    """Refuse a sensor under a key that is another sensor's.
 
     Raises:
         UserError: Names the key that it has.
     """
-    kind = INPUT_TYPES[spec.type].as_input
-    keys = [] if kind is None else [key for key in kind.keys if key.applies(spec)]
-    if not keys or not spec.key.startswith("observation.") or any(_fits(spec.key, key) for key in keys):
+    own = _keys(spec.type, spec)
+    if not own or not spec.key.startswith("observation.") or any(_fits(spec.key, key) for key in own):
         return
-    patterns = " or ".join(key.pattern for key in keys)
+    others = {key.pattern for name in INPUT_TYPES for key in _keys(name, None)} - {key.pattern for key in own}
+    if not any(_fits(spec.key, SensorKey(pattern)) for pattern in others):
+        return
+    patterns = " or ".join(key.pattern for key in own)
     raise at.fail(
-        "key", f"'{spec.key}' is no key of {spec.type}, which is {patterns}; call it {_renamed(spec.key, keys[0])}"
+        "key", f"'{spec.key}' is no key of {spec.type}, which is {patterns}; call it {_renamed(spec.key, own[0])}"
     )
+
+
+def _keys(type_name: str, spec: InputSpec | None) -> list[SensorKey]:
+    """Return the keys of a type's inputs, of one input those that apply to it."""
+    kind = INPUT_TYPES[type_name].as_input
+    return [] if kind is None else [key for key in kind.keys if spec is None or key.applies(spec)]
 
 
 def _fits(key: str, wanted: SensorKey) -> bool:
