@@ -61,7 +61,7 @@ def save_checkpoint(
     """
     path = Path(path)
     text_of_contract = _contract_text(contract)
-    parts = foreign_parts(policy.name, policy.config)
+    parts = foreign_parts(policy.name, policy.config, [("processors", step.name) for step in processors.steps])
     known = {
         "format_version": FORMAT_VERSION,
         "policy": policy.name,
@@ -73,7 +73,7 @@ def save_checkpoint(
         "files": sorted(extra_files or ()),
         **(to_plain(metadata) if metadata else {}),
     }
-    with _new_folder(path) as new:
+    with new_folder(path) as new:
         save_model(policy, str(new / WEIGHTS), metadata={"format": "pt"})
         save_file(processors.tensors(), new / STATISTICS)
         _write_yaml(new / CONFIG, {"policy": policy.name, "config": to_plain(policy.config)})
@@ -97,7 +97,7 @@ def replace_extra_file(path: str | Path, name: str, content: bytes) -> None:
     metadata = read_metadata(path / METADATA)
     if name not in metadata.get("files", ()):
         raise CheckpointError(f"{path}: the checkpoint has no extra file '{name}' to replace.")
-    with _new_folder(path) as new:
+    with new_folder(path) as new:
         for file in path.iterdir():
             if file.is_file() and file.name not in (name, METADATA):
                 shutil.copy2(file, new / file.name)
@@ -106,7 +106,7 @@ def replace_extra_file(path: str | Path, name: str, content: bytes) -> None:
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Give a folder to be filled, and put it in the place of `path`; on errors the old one stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

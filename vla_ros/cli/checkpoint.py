@@ -26,6 +26,12 @@ def add_parser(commands: "Subparsers") -> None:
     describe.add_argument("--json", action="store_true", help="print JSON")
     seal = add_command(actions, "seal", run_seal, "write its checksums anew, after a file of it was changed on purpose")
     seal.add_argument("folder", metavar="DIR", help="checkpoint folder")
+    select = add_command(
+        actions, "select", run_select, "make a checkpoint of a policy of several robots another robot's"
+    )
+    select.add_argument("folder", metavar="DIR", help="checkpoint folder")
+    select.add_argument("--robot", required=True, metavar="NAME", help="name of its dataset in the recipe")
+    select.add_argument("--output", required=True, metavar="DIR", help="folder to write; must not exist")
 
 
 def run_describe(arguments: argparse.Namespace) -> int:
@@ -50,6 +56,15 @@ def run_describe(arguments: argparse.Namespace) -> int:
     ]
     rows += [(str(name), _short(value)) for name, value in checkpoint.metadata.items() if name not in _SHOWN_ABOVE]
     print_table(str(checkpoint.path), rows)
+    return 0
+
+
+def run_select(arguments: argparse.Namespace) -> int:
+    """Write the checkpoint of the same weights for another robot."""
+    from vla_ros.checkpoint import select_robot
+
+    folder = select_robot(Path(arguments.folder), arguments.robot, Path(arguments.output))
+    say(f"{folder}: a checkpoint for {arguments.robot}")
     return 0
 
 

@@ -16,11 +16,26 @@ def masked_mean(values_BHA: Tensor, is_pad_BH: Tensor) -> Tensor:
 
     Args:
         values_BHA: float [B, H, A].
-        is_pad_BH: bool [B, H].
+        is_pad_BH: bool [B, H], or [B, H, A] where single numbers of a step are padding.
     """
-    kept_BHA = values_BHA.masked_fill(is_pad_BH[..., None], 0.0)
-    count = (~is_pad_BH).sum() * values_BHA.shape[-1]
-    return kept_BHA.sum() / count.clamp(min=1)
+    kept_BHA = values_BHA.masked_fill(of_numbers(is_pad_BH), 0.0)
+    numbers = values_BHA.shape[-1] if is_pad_BH.ndim == 2 else 1
+    return kept_BHA.sum() / ((~is_pad_BH).sum() * numbers).clamp(min=1)
+
+
+def of_numbers(is_pad_BH: Tensor) -> Tensor:
+    """Return padding as it broadcasts over numbers [B, H, A]; it may be of steps [B, H] or of numbers already."""
+    return is_pad_BH if is_pad_BH.ndim == 3 else is_pad_BH[..., None]
+
+
+def padding_of_numbers(is_pad_BH: Tensor, dim_is_pad_BA: Tensor | None) -> Tensor:
+    """Return which numbers are padding, bool [B, H, A]; as it is, bool [B, H], where none is by itself.
+
+    Args:
+        is_pad_BH: bool [B, H], of whole steps.
+        dim_is_pad_BA: bool [B, A], of numbers that a sample's robot does not have, or None.
+    """
+    return is_pad_BH if dim_is_pad_BA is None else is_pad_BH[..., None] | dim_is_pad_BA[:, None]
 
 
 def smooth_l1(
@@ -35,7 +50,7 @@ def smooth_l1(
     Args:
         predicted_BHA: float [B, H, A].
         target_BHA: float [B, H, A].
-        is_pad_BH: bool [B, H], True past the episode's end.
+        is_pad_BH: bool [B, H], True past the episode's end; or [B, H, A], also True for numbers that there are not.
         beta: Error at which the loss becomes linear.
         weight_BH1: Multiplies the loss of each step, float [B, H, 1].
     """
@@ -70,5 +85,5 @@ def magnitude_weight(motion_BHM: Tensor, scale: float = 2.0) -> Tensor:
 
 
 def _without_padding(predicted_BHA: Tensor, target_BHA: Tensor, is_pad_BH: Tensor) -> tuple[Tensor, Tensor]:
-    pad_BH1 = is_pad_BH[..., None]
+    pad_BH1 = of_numbers(is_pad_BH)
     return predicted_BHA.masked_fill(pad_BH1, 0.0), target_BHA.masked_fill(pad_BH1, 0.0)

@@ -30,8 +30,8 @@ class TorchPredictor:
         self._processors = checkpoint.processors
         config = self._policy.config
         self.spec = PredictorSpec(
-            tuple(config.inputs),
-            tuple(config.optional_inputs),
+            tuple(self._processors.inputs),  # of a policy of several robots, this one's
+            tuple(key for key in config.optional_inputs if key in self._processors.inputs),
             config.n_obs_steps,
             config.action_horizon,
             config.n_action_steps,
@@ -83,7 +83,7 @@ class TorchPredictor:
         with torch.inference_mode():
             batch = self._to_device(self._processors.observation(raw))
             output = self._policy.predict_action_chunk(batch, self._state, self._generator)
-            actions_BHA = self._processors.actions(output.actions.float()).cpu()
+            actions_BHA = self._processors.actions(output.actions.float(), raw).cpu()
         self._state = output.state
         return np.array(actions_BHA[0].numpy(), dtype=np.float64)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vla_ros.data_types import ConfigError
-from vla_ros.processors import ProcessorOptions
+from vla_ros.data_types import ConfigError, nearest_name
+from vla_ros.processors import ProcessorOptions, StepChoice
 from vla_ros.schema import About, Checked, Only, Section, file_form_of, load_yaml, parse_yaml, read_dataclass
 
 _FALLING = Only("with name 'cosine' or 'one_cycle'", lambda schedule: schedule.name in ("cosine", "one_cycle"))
@@ -36,6 +36,12 @@ class DataOptions(Checked):
     validation_fraction: Annotated[
         float, About("Share of the episodes kept for validation; 0 validates nothing.", at_least=0, below=1)
     ] = 0.1
+    weight: Annotated[
+        float, About("Beside a mixture: ratio of the windows trained on, in the unit of the others' weights.", above=0)
+    ] = 1.0
+    without: Annotated[
+        tuple[str, ...], About("Beside a mixture: cameras of `inputs` that this robot does not have; they are masked.")
+    ] = ()
     cache_gb: Annotated[
         float,
         About(
@@ -45,6 +51,23 @@ class DataOptions(Checked):
             at_least=0,
         ),
     ] = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedDataset(Checked):
+    """Another robot's dataset, trained on beside the recipe's own."""
+
+    root: Annotated[str, About("Dataset folder.")]
+    contract: Annotated[str | None, About("As `dataset.contract`.")] = None
+    weight: Annotated[float, About("Ratio of the windows trained on, in the unit of the others' weights.", above=0)] = (
+        1.0
+    )
+    keys: Annotated[
+        dict[str, str], About("Entry of `inputs` → this robot's own key, where they differ (another camera's name).")
+    ] = field(default_factory=dict)
+    without: Annotated[
+        tuple[str, ...], About("Cameras of `inputs` that this robot does not have; they are masked.")
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +175,24 @@ class Recipe(Checked):
         tuple[str, ...],
         About("Feature keys that the policy sees; `goal.image` where the contract says whose picture that is."),
     ]
+    mixture: Annotated[
+        dict[str, MixedDataset],
+        About(
+            "Name → dataset of another robot to train on too. The checkpoint is for the robot of `dataset`, keeps the "
+            "statistics of each, and `vla_ros checkpoint select` makes it another robot's. Each robot is normalised by "
+            "its own statistics; vectors and actions are padded to the widest, and padding is masked."
+        ),
+    ] = field(default_factory=dict)
     normalisation: Annotated[ProcessorOptions, About("How features are normalised.")] = field(
         default_factory=ProcessorOptions
     )
+    processors: Annotated[
+        tuple[StepChoice, ...],
+        About(
+            "Steps between robot and policy, in order: relative actions, rotation forms, own ones. `resize` and "
+            "`normalise` follow them unless they are named among them."
+        ),
+    ] = ()
     epochs: Annotated[int | None, About("How long; this or `steps`.", at_least=1)] = None
     steps: Annotated[int | None, About("How long; this or `epochs`.", at_least=1)] = None
     batch_size: Annotated[int, About("Windows per step.", at_least=1)] = 64
@@ -208,6 +246,16 @@ class Recipe(Checked):
             raise ConfigError("give either epochs or steps, not both and not neither.")
         if not self.inputs or len(set(self.inputs)) != len(self.inputs):
             raise ConfigError(f"inputs must be one or more different feature keys, got {list(self.inputs)}.")
+        if self.dataset.without and not self.mixture:
+            raise ConfigError("dataset.without names cameras that other robots have; without a mixture, remove them.")
+        for name, mixed in self.mixture.items():
+            for key in (*mixed.keys, *mixed.without):
+                if key not in self.inputs:
+                    hint = nearest_name(key, self.inputs)
+                    raise ConfigError(f"mixture.{name}: '{key}' is none of inputs: {', '.join(self.inputs)}.{hint}")
+        for name in self.mixture:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ConfigError(f"mixture: name '{name}' may have letters, digits, '-' and '_' only.")
         if self.dataset.validation_fraction == 0.0:
             if self.early_stop_epochs is not None:
                 raise ConfigError("early_stop_epochs needs validation, but dataset.validation_fraction is 0.")

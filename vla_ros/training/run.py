@@ -11,26 +11,21 @@ A run's folder::
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from vla_ros.checkpoint import replace_extra_file, replacing, save_checkpoint, tidy
-from vla_ros.contract import GOAL_IMAGE
+from vla_ros.checkpoint import replace_extra_file, replacing, robot_files, save_checkpoint, tidy
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.gradient_checkpointing import enable_gradient_checkpointing
-from vla_ros.policies import Policy, PolicyConfig, options_of, policy_class, policy_config
-from vla_ros.processors import Processors
 from vla_ros.schema import Section, read_dataclass, to_plain
-from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
-from vla_ros.training.data import OpenWindows, TrainingData, open_data
+from vla_ros.training.assembly import Assembled, assemble, build_trainer
+from vla_ros.training.data import OpenWindows, cache_bytes_of_frame, open_robots
 from vla_ros.training.history import EpochReport, loss_curve, read_history, write_history
-from vla_ros.training.policy_learner import PolicyLearner
 from vla_ros.training.progress import TrainingProgress, default_progress
 from vla_ros.training.recipe import Recipe
 from vla_ros.training.trainer import Trainer
@@ -77,22 +72,21 @@ def train(
     output = Path(recipe.output)
     _check_output(output, resume, overwrite)
     with _torch_settings(recipe):
-        data = open_data(recipe)
-        config = _policy_config(recipe, data)
-        normalisation = with_scaling_of(recipe.normalisation, config, data.action)
-        processors = Processors(data.inputs, data.action, normalisation, data.statistics)
-        policy = _build(recipe, config, processors)
+        robots = open_robots(recipe)
+        built = assemble(recipe, robots)
+        policy, processors = built.policy, built.processors
         if not resume:
             policy.load_pretrained()
-        _announce(progress, recipe, data, policy, processors)
+        _announce(progress, recipe, built)
         if recipe.gradient_checkpointing and not enable_gradient_checkpointing(policy):
             raise ConfigError(f"recipe: gradient_checkpointing: policy {policy.name} has no blocks to checkpoint.")
-        windows = OpenWindows(recipe, policy.config, data)
-        if processors.text is not None:
-            processors.text.check_lengths(windows.instructions)
-        learner = PolicyLearner(policy, processors, recipe.augmentation)
-        trainer = Trainer(recipe, learner, training=windows.training, validation=windows.validation, progress=progress)
-        run = _Run(output, recipe, data, trainer, learner)
+        share = cache_bytes_of_frame(recipe, robots)
+        windows = [OpenWindows(recipe, policy.config, robot.data, share) for robot in robots]
+        text = processors[0].text
+        if text is not None:
+            text.check_lengths(instruction for own in windows for instruction in own.instructions)
+        trainer = build_trainer(recipe, built, windows, progress)
+        run = _Run(output, recipe, built, trainer)
         if resume:
             run.restore()
         else:
@@ -103,7 +97,8 @@ def train(
             run.finish()
             progress.message(f"checkpoint: {output / CHECKPOINT}")
         finally:
-            windows.close()
+            for own in windows:
+                own.close()
             progress.finish()
     return output / CHECKPOINT
 
@@ -111,11 +106,12 @@ def train(
 class _Run:
     """The files of one run."""
 
-    def __init__(
-        self, output: Path, recipe: Recipe, data: TrainingData, trainer: Trainer, learner: PolicyLearner
-    ) -> None:
-        self.output, self.recipe, self.data, self.trainer, self.learner = output, recipe, data, trainer, learner
-        self.dataset = data.summary()
+    def __init__(self, output: Path, recipe: Recipe, built: Assembled, trainer: Trainer) -> None:
+        self.output, self.recipe, self.robots, self.trainer = output, recipe, built.robots, trainer
+        self.policy, self.processors = built.policy, built.processors
+        self.summaries = {robot.name: robot.data.summary() for robot in self.robots}
+        self.dataset = self.summaries[self.robots[0].name]
+        self.fingerprint = "+".join(summary["fingerprint"] for summary in self.summaries.values())
         self._picture, self._drawn_s = b"", 0.0
 
     def begin(self) -> None:
@@ -134,7 +130,7 @@ class _Run:
                 f"{path}: damaged, the run cannot be resumed: {' '.join(str(reason).split())[:200]}"
             ) from reason
         changed = _changed_fields(state["recipe"], to_plain(self.recipe))
-        if state["fingerprint"] != self.dataset["fingerprint"]:
+        if state["fingerprint"] != self.fingerprint:
             changed.append("the dataset")
         if changed:
             raise ConfigError(f"{path}: the run cannot be resumed, for these changed since: {', '.join(changed)}.")
@@ -159,10 +155,30 @@ class _Run:
             "action_error": dict(report.action_error),
         }
         extra = {RECIPE: self._recipe_text().encode(), CURVE: self._curve()}
-        folder = self.output / CHECKPOINT
-        save_checkpoint(
-            folder, self.learner.policy, self.learner.processors, self.data.contract, metadata, extra_files=extra
-        )
+        if len(self.robots) > 1:
+            metadata |= self._of_robots(report.action_error)
+            for robot, processors in list(zip(self.robots, self.processors, strict=True))[1:]:
+                extra |= robot_files(robot.name, processors, robot.data.contract)
+        own, contract = self.processors[0], self.robots[0].data.contract
+        save_checkpoint(self.output / CHECKPOINT, self.policy, own, contract, metadata, extra_files=extra)
+
+    def _of_robots(self, errors: Mapping[str, float]) -> dict[str, Any]:
+        """Return which robot the checkpoint is for, and what each was; `errors` are named ``<robot>/<number>``."""
+        robots = {
+            robot.name: {
+                "contract_hash": robot.data.contract.hash,
+                "weight": robot.weight,
+                "dataset": self.summaries[robot.name],
+                "action_error": {
+                    name.removeprefix(f"{robot.name}/"): error
+                    for name, error in errors.items()
+                    if name.startswith(f"{robot.name}/")
+                },
+            }
+            for robot in self.robots
+        }
+        own = self.robots[0].name
+        return {"robot": own, "action_error": robots[own]["action_error"], "robots": robots}
 
     def persist(self) -> None:
         """Write the state to resume from, if it is time to."""
@@ -172,7 +188,7 @@ class _Run:
             return
         state = {
             "recipe": to_plain(self.recipe),
-            "fingerprint": self.dataset["fingerprint"],
+            "fingerprint": self.fingerprint,
             "trainer": trainer.state_dict(),
         }
         with replacing(self.output / RESUME) as temporary:
@@ -205,51 +221,29 @@ def _check_output(output: Path, resume: bool, overwrite: bool) -> None:
         raise ConfigError(f"{output}: holds a run already; resume it, overwrite it, or choose another output.")
 
 
-def _policy_config(recipe: Recipe, data: TrainingData) -> PolicyConfig:
-    """Return the policy's options with what comes from the data and the robot."""
-    reserved = [name for name in ("inputs", "action") if name in recipe.policy.overrides]
-    if reserved:
-        raise ConfigError(
-            f"recipe: policy option '{reserved[0]}' comes from the recipe's inputs and the data; remove it."
-        )
-    options, contract, name = recipe.policy.overrides, data.contract, recipe.policy.name
-    content = {**options, "inputs": recipe.normalisation.resized(data.inputs), "action": data.action}
-    has_goal_camera = any(entry.name == "goal_camera" for entry in fields(policy_class(name).config_class))
-    if GOAL_IMAGE in recipe.inputs and contract.goal and contract.goal.camera in recipe.inputs and has_goal_camera:
-        content.setdefault("goal_camera", contract.goal.camera)
-    source = f"options of policy {name}"
-    config = policy_config(name, content, source)
-    with options_of(source):
-        return with_motion_of(config, options, contract)
-
-
-def _build(recipe: Recipe, config: PolicyConfig, processors: Processors) -> Policy:
-    device = _device(recipe.device)
-    torch.manual_seed(recipe.seed)
-    with options_of(f"options of policy {recipe.policy.name}"):
-        policy = policy_class(recipe.policy.name)(config)
-    processors.use_text(policy.config.text)
-    processors.to(device)
-    return policy.to(device)
-
-
-def _announce(
-    progress: TrainingProgress, recipe: Recipe, data: TrainingData, policy: Policy, processors: Processors
-) -> None:
+def _announce(progress: TrainingProgress, recipe: Recipe, built: Assembled) -> None:
+    robots, policy, processors = built.robots, built.policy, built.processors
+    held_out = sum(len(robot.data.validation) for robot in robots)
     progress.message(
-        f"{policy.name}: {policy.parameter_counts()['total']:,} parameters on {processors.device}; "
-        f"{len(data.training)} episodes to train on, {len(data.validation)} to validate"
+        f"{policy.name}: {policy.parameter_counts()['total']:,} parameters on {processors[0].device}; "
+        f"{sum(len(robot.data.training) for robot in robots)} episodes to train on, {held_out} to validate"
     )
-    held_out = len(data.validation)
+    if len(robots) > 1:
+        total = sum(robot.weight for robot in robots)
+        ratios = ", ".join(f"{robot.name} {robot.weight / total:.0%}" for robot in robots)
+        progress.message(f"windows by dataset: {ratios}; the checkpoint is for {robots[0].name}")
     if recipe.keep_best and 0 < held_out < FEW_EPISODES:
         progress.message(
             f"keep_best chooses weights by the loss on {held_out} episode{'s' if held_out > 1 else ''}, which is "
             f"mostly chance: set keep_best to false, or hold out {FEW_EPISODES} or more (dataset.validation_fraction)"
         )
-    for key, names in processors.constant.items():
-        progress.message(
-            f"{key}: {', '.join(names)} never varied in the data, so {_what_becomes(key == processors.action.key)}"
-        )
+    for robot, own in zip(robots, processors, strict=True):
+        place = f"{robot.name}: " if len(robots) > 1 else ""
+        for number, step in enumerate(own.steps, 1):
+            progress.message(f"{place}processor {number}, {step.name}: {step.summary()}")
+        for key, names in own.constant.items():
+            becomes = _what_becomes(key == own.action.key)
+            progress.message(f"{place}{key}: {', '.join(names)} never varied in the data, so {becomes}")
 
 
 def _what_becomes(is_action: bool) -> str:
@@ -266,17 +260,6 @@ def _torch_settings(recipe: Recipe) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as reason:
-        raise ConfigError(f"recipe: device '{name}' cannot be used: {str(reason).splitlines()[0]}") from reason
-    return device
 
 
 def _changed_fields(was: Any, now: dict[str, Any]) -> list[str]:
