@@ -118,9 +118,7 @@ def describe_policy(
     name, options = current_policy(chosen.policy, chosen.options, chosen.source)
     chosen = replace(chosen, policy=name, options=options)
     kind = policy_class(chosen.policy)
-    inputs = select_inputs(contract, keys, image_size)
-    given = {**chosen.options, "inputs": inputs, "action": contract.features[contract.action.key]}
-    config = policy_config(chosen.policy, given, chosen.source)
+    config = policy_config_of(chosen, contract, keys, image_size)
     with options_of(chosen.source or f"policy {chosen.policy}"):
         policy = build_weightless(kind, config)
     return {
@@ -139,6 +137,18 @@ def describe_policy(
         "objective": config.loss_summary,
         "config": [_field(entry, config, chosen.options) for entry in fields_of(type(config))],
     }
+
+
+def policy_config_of(
+    chosen: PolicyOptions,
+    contract: RobotContract,
+    keys: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> PolicyConfig:
+    """Return the checked options of a policy for a robot; arguments and errors as `describe_policy`."""
+    inputs = select_inputs(contract, keys, image_size)
+    given = {**chosen.options, "inputs": inputs, "action": contract.features[contract.action.key]}
+    return policy_config(chosen.policy, given, chosen.source)
 
 
 def select_inputs(
