@@ -84,7 +84,9 @@ class FlowPolicy(Policy):
         keys = [key for key in self.config.camera_keys for _ in range(self.config.n_obs_steps)]
         keys += [GOAL_KEY] if self.config.has_goal else []
         counts = self.cameras.tokens_of_image
-        pieces = zip(torch.split_with_sizes(tokens_BPD, counts, 1), torch.split_with_sizes(valid_BP, counts, 1), strict=True)
+        pieces = zip(
+            torch.split_with_sizes(tokens_BPD, counts, 1), torch.split_with_sizes(valid_BP, counts, 1), strict=True
+        )
         return [TokenPart(key, *piece) for key, piece in zip(keys, pieces, strict=True)]
 
     def embed_training_context(self, batch: Batch, generator: torch.Generator | None) -> Context:
