@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -158,6 +158,12 @@ class Processors:
             return actions_BHA
         is_still_BHA = still_A.to(actions_BHA.device) & actions_BHA.isfinite()  # NaN says that the policy is broken
         return torch.where(is_still_BHA, self._still_values.to(actions_BHA.device), actions_BHA)
+
+    def pictures(self, key: str, images_T3hw: Tensor) -> NDArray[np.uint8]:
+        """Return images as they are seen, uint8 [T, h, w, 3], of normalised ones, float [T, 3, h, w]."""
+        values = self._maps[key].inverse(images_T3hw.permute(0, 2, 3, 1).float()) * BYTE
+        pictures: NDArray[np.uint8] = values.round().clamp(0, BYTE).byte().cpu().numpy()
+        return pictures
 
     @property
     def device(self) -> torch.device:
