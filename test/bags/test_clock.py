@@ -81,9 +81,24 @@ def test_a_step_of_the_stamps_splits_there(step_ms: float) -> None:
     assert f"header stamps step {direction} by {abs(step_ms) / 1000:.3f} s" in second.begins
 
 
-def test_a_step_of_one_topic_s_stamps_makes_it_disagree() -> None:
-    with pytest.raises(DatasetError, match=r"clocks of its topics differ.*/camera"):
-        decide(times("/a"), times("/camera", header_ms={100: -400.0}))
+def test_a_step_of_one_topic_s_stamps_makes_it_disagree_from_there_on() -> None:
+    first, second = decide(times("/a"), times("/camera", header_ms={100: -400.0}))
+    assert first.refused == ""
+    assert first.ranges["/camera"] == (0, 100)
+    assert "clocks of its topics differ" in second.refused
+    assert "/camera 0.401 s" in second.refused
+
+
+def test_drivers_on_one_topic_have_clocks_of_their_own() -> None:
+    topic, other = times("/joints"), times("/joints (b)", delay_ms=300.0)
+    both = TopicTimes("/joints", topic.ordinals, topic.receive_ns, topic.header_ns, (times("/joints (a)"), other))
+    with pytest.raises(DatasetError, match=r"/joints \(a\) 0\.001 s, .*/joints \(b\) 0\.300 s"):
+        decide(both, times("/a"))
+    stepping = times("/joints (b)", header_ms={120: -1000.0})
+    both = TopicTimes("/joints", topic.ordinals, topic.receive_ns, topic.header_ns, (times("/joints (a)"), stepping))
+    first, second = decide(both, times("/a"))
+    assert first.ranges["/joints"][1] == pytest.approx(120, abs=1)
+    assert "/joints (b) 1.001 s" in second.refused
 
 
 @pytest.mark.parametrize("back_ms", [-60.0, -1000.0, -3_600_000.0])
@@ -102,9 +117,10 @@ def test_a_computer_s_clock_that_is_set_forward_by_years_splits_there() -> None:
 
 
 def test_a_recorder_s_clock_that_leaps_alone_matters_to_topics_without_stamps() -> None:
-    leap = {100: 2000.0}
-    stamped = times("/a", receive_ms=leap), times("/b", receive_ms=leap)
-    assert len(decide(*stamped)) == 1
+    for leap_ms, parts_of_stamped in ((300.0, 1), (2000.0, 2)):  # a small one may be load, and stamps are right
+        leap = {100: leap_ms}
+        stamped = times("/a", receive_ms=leap), times("/b", receive_ms=leap)
+        assert len(decide(*stamped)) == parts_of_stamped
     parts = decide(*stamped, times("/twist", has_header=False, receive_ms=leap))
     assert [part.ranges["/twist"] for part in parts] == [(0, 100), (100, 200)]
     assert parts[1].offset_ns - parts[0].offset_ns == pytest.approx(2000 * MS, abs=MS + LIMIT)
@@ -127,8 +143,13 @@ def test_single_wrong_stamps_are_no_step() -> None:
 def test_clocks_of_another_speed_are_refused_where_stamps_are_missing() -> None:
     drifting = times("/a", delay_ms=np.linspace(0.0, 400.0, 200))
     assert len(decide(drifting, times("/b", delay_ms=np.linspace(0.0, 400.0, 200)))) == 1
-    with pytest.raises(DatasetError, match=r"/a move away from the time of receiving by 0\.\d+ s"):
+    with pytest.raises(DatasetError, match=r"run at different speeds.*/twist 0\.000 s, /a 0\.\d+ s"):
         decide(drifting, times("/twist", has_header=False))
+
+
+def test_a_clock_that_runs_away_from_the_others_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"run at different speeds.*/b 0\.000 s, /camera 0\.3\d+ s"):
+        decide(times("/b"), times("/camera", delay_ms=np.linspace(0.0, 400.0, 200)))
 
 
 def test_messages_without_a_stamp_are_left_aside() -> None:

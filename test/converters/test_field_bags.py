@@ -25,6 +25,17 @@ rig = sys.modules.setdefault("field_rig", importlib.util.module_from_spec(spec))
 spec.loader.exec_module(rig)
 JOINTS, MS, START, S = rig.JOINTS, rig.MS, rig.START, rig.S
 Converted = Callable[..., tuple[Any, EpisodeDataset]]
+TF = "tf2_msgs/msg/TFMessage"
+
+
+def transform(stamp_ns: int, parent: str, child: str, x: float) -> Any:
+    value = rig.made(
+        "geometry_msgs/msg/Transform",
+        rig.made("geometry_msgs/msg/Vector3", x, 0.0, 0.0),
+        rig.made("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.0, 1.0),
+    )
+    header = rig.made("std_msgs/msg/Header", rig.header(stamp_ns).stamp, parent)
+    return rig.made(TF, [rig.made("geometry_msgs/msg/TransformStamped", header, child, value)])
 
 
 def in_step(dataset: EpisodeDataset, index: int = 0) -> list[int]:
@@ -306,7 +317,6 @@ def test_joints_of_two_drivers_on_one_topic_are_all_converted(
 def test_transforms_of_several_publishers_are_converted_with_those_that_never_change(
     tmp_path: Path, counting_rig: RobotContract, method: str
 ) -> None:
-    tf = "tf2_msgs/msg/TFMessage"
     text = Path(counting_rig.source).read_text(encoding="utf-8")
     tool = (
         "  - {key: observation.tool, topic: /tf, type: tf2_msgs/msg/TFMessage, max_age_s: 0.3, "
@@ -314,25 +324,66 @@ def test_transforms_of_several_publishers_are_converted_with_those_that_never_ch
     )
     Path(counting_rig.source).write_text(text.replace("action:\n", tool), encoding="utf-8")
 
-    def transform(stamp_ns: int, parent: str, child: str, x: float) -> Any:
-        value = rig.made(
-            "geometry_msgs/msg/Transform",
-            rig.made("geometry_msgs/msg/Vector3", x, 0.0, 0.0),
-            rig.made("geometry_msgs/msg/Quaternion", 0.0, 0.0, 0.0, 1.0),
-        )
-        header = rig.made("std_msgs/msg/Header", rig.header(stamp_ns).stamp, parent)
-        return rig.made(tf, [rig.made("geometry_msgs/msg/TransformStamped", header, child, value)])
-
-    messages = [("/tf_static", tf, START, transform(START, "flange", "tool", 1000.0))]
+    messages = [("/tf_static", TF, START, transform(START, "flange", "tool", 1000.0))]
     for k in range(60):
         stamp_ns = START + k * 50 * MS
         messages += rig.tick(k, stamp_ns, stamp_ns)
-        messages.append(("/tf", tf, stamp_ns + MS, transform(stamp_ns, "base", "link", float(k))))
+        messages.append(("/tf", TF, stamp_ns + MS, transform(stamp_ns, "base", "link", float(k))))
         # a second publisher, whose stamps are behind the first one's and whose messages come after them
-        messages.append(("/tf", tf, stamp_ns + 9 * MS, transform(stamp_ns - 10 * MS, "link", "flange", 0.0)))
+        messages.append(("/tf", TF, stamp_ns + 9 * MS, transform(stamp_ns - 10 * MS, "link", "flange", 0.0)))
     bag = rig.record(tmp_path / "bag", messages)
     convert_bags([bag], load_contract(counting_rig.source), tmp_path / "dataset", image_storage="png", progress=False)
     dataset = EpisodeDataset(tmp_path / "dataset")
     ticks = in_step(dataset)
     assert len(ticks) >= 58
     np.testing.assert_allclose(dataset.episode(0).values["observation.tool"][:, 0], np.array(ticks) + 1000.0)
+
+
+@pytest.mark.parametrize("kind", ["joints", "transforms"])
+def test_one_driver_s_clock_behind_the_others_on_its_topic_is_refused_unless_it_does_not_matter(
+    tmp_path: Path, counting_rig: RobotContract, kind: str
+) -> None:
+    """What another robot or a tool that the contract does not name sends on the topic may be on any clock."""
+    path = Path(counting_rig.source)
+    text = path.read_text(encoding="utf-8")
+    tool = (
+        "  - {key: observation.tool, topic: /tf, type: tf2_msgs/msg/TFMessage, max_age_s: 0.3, "
+        "transform: {parent: base, child: tool}, alignment: {method: hold}}\naction:\n"
+    )
+    path.write_text(text.replace("action:\n", tool) if kind == "transforms" else text, encoding="utf-8")
+    contract = load_contract(path)
+
+    def driver(stamp_ns: int, receive_ns: int, name: str, value: float) -> Any:
+        if kind == "joints":
+            message = rig.made(JOINTS, rig.header(stamp_ns), [name], np.array([value]), np.zeros(0), np.zeros(0))
+            return ("/js", JOINTS, receive_ns, message)
+        message = transform(stamp_ns, "link" if name == "tool" else "base", name, value)
+        return ("/tf", TF, receive_ns, message)
+
+    def bag(name: str, behind: str) -> Path:
+        messages = []
+        names = ("a", "b", "other") if kind == "joints" else ("link", "tool", "other")
+        for k in range(60):
+            ns = START + k * 50 * MS
+            messages += [m for m in rig.tick(k, ns, ns) if kind == "transforms" or m[0] != "/js"]
+            messages += [driver(ns - (400 * MS if n == behind else 0), ns + MS, n, float(k)) for n in names]
+        return Path(rig.record(tmp_path / name, messages))
+
+    options: Any = {"image_storage": "png", "progress": False}
+    with pytest.raises(
+        DatasetError, match=rf"clocks of its topics differ.*\({'b' if kind == 'joints' else 'tool'}\) 0.401"
+    ):
+        convert_bags([bag("one", "b" if kind == "joints" else "tool")], contract, tmp_path / "refused", **options)
+    report = convert_bags([bag("two", "other")], contract, tmp_path / "dataset", **options)
+    assert report.n_frames == 60
+    assert report.episodes[0].late_ticks == 0
+
+
+def test_a_stretch_whose_clocks_differ_is_left_out_and_the_others_stay(tmp_path: Path, converted: Converted) -> None:
+    messages = [
+        (t, kind, ns, rig.joints(START + 3600 * S, 0.0)) if t == "/js" and ns < START + 120 * MS else (t, kind, ns, m)
+        for t, kind, ns, m in rig.ticks(60)
+    ]
+    report, dataset = converted(rig.record(tmp_path / "bag", messages))
+    assert in_step(dataset) == list(range(3, 60))
+    assert any("left out (before the first step): the clocks of its topics differ" in note for note in report.notes)

@@ -230,5 +230,6 @@ def test_a_late_message_is_named_by_its_first_child_frame() -> None:
     robot.value()
     robot.tf((998 * MS, "base", "link", NONE, about_z(0)), (1010 * MS, "link", "tool", NONE, about_z(0)))
     robot.tf((1020 * MS, "base", "link", NONE, about_z(0)))
+    robot.tf((999 * MS, "base", "elsewhere", NONE, about_z(0)))
     robot.value(TICK + 30 * MS)
     assert robot.pipeline.take_late() == [LateSample("/tf", "link", 998 * MS, TICK)]

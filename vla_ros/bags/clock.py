@@ -24,6 +24,9 @@ _NEIGHBOURS = 25
 _LASTS_S = 3.0
 _SAME_EVENT_S = 2.0
 _MOST_STEPS = 5
+_LEAST_QUARTER = 10
+_CERTAIN_LEAP_NS = NANOSECONDS // 2
+"""By how much the delays of all topics grow at once, and stay so, that it is no load but the recorder's clock."""
 _DELAY_PERCENTILE = 10
 """Of a topic's delays, taken for the difference of its clocks: the least transport delay, but for a few bad stamps."""
 
@@ -37,12 +40,20 @@ class TopicTimes:
         ordinals: Place of each message in the bag, int64 [N], rising.
         receive_ns: int64 [N].
         header_ns: int64 [N], 0 without a stamp to use; None where the topic's time is that of receiving.
+        drivers: Where several computers or drivers may share the topic, the messages of each that matters; their clocks
+            are looked at then, and the topic's is not.
     """
 
     topic: str
     ordinals: NDArray[np.int64]
     receive_ns: NDArray[np.int64]
     header_ns: NDArray[np.int64] | None
+    drivers: tuple["TopicTimes", ...] = ()
+
+    @property
+    def clocks(self) -> tuple["TopicTimes", ...]:
+        """Those whose clocks are compared."""
+        return self.drivers or (self,)
 
 
 @dataclass(frozen=True)
@@ -54,19 +65,21 @@ class ClockSegment:
         offset_ns: Receive clock minus header clock; 0 when they are one, or only one counts.
         offsets_s: Topic → its own receive time minus header stamp, the least of it.
         begins: Why it does not begin with the bag; empty for the first.
+        refused: Why its clocks do not belong together; empty where they do.
     """
 
     ranges: Ranges
     offset_ns: int
     offsets_s: dict[str, float]
     begins: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)
 class _Step:
     topic: str
     index: int  # of the first message after it
-    ordinal: int
+    ordinal: int  # of that message
     before_ns: int  # receive time of the message before it
     says: str
 
@@ -81,26 +94,49 @@ def decide_clock(topics: Sequence[TopicTimes], mode: ClockMode, limit_ns: int, p
         limit_ns: The most by which the topics' clocks may differ, and the least that is a step.
         place: The bag, for messages.
 
+    Returns:
+        The stretches between the steps; those in which topics differ by more than the limit are marked as refused.
+
     Raises:
-        DatasetError: Topics differ by more than the limit; names the offset of each and what to do.
+        DatasetError: Topics differ in all of them; names the offset of each and what to do.
     """
     counted = [topic for topic in topics if len(topic.ordinals)]
     if mode == "receive":
         counted = [TopicTimes(t.topic, t.ordinals, t.receive_ns, None) for t in counted]
-    steps = [step for topic in counted for step in _steps(topic, limit_ns)]
-    if any(topic.header_ns is None for topic in counted):
-        steps += _recorder_steps(counted, steps, limit_ns)
+    clocks = [clock for topic in counted for clock in topic.clocks if len(clock.ordinals)]
+    steps = [step for clock in clocks for step in _steps(clock, limit_ns)]
+    has_unstamped = any(clock.header_ns is None for clock in clocks)
+    steps += _recorder_steps(clocks, steps, limit_ns if has_unstamped else max(limit_ns, _CERTAIN_LEAP_NS))
     segments = []
     for ranges, begins in _ranges(counted, steps):
-        offsets = _offsets(counted, ranges)
-        if mode == "auto":
-            _check_offsets(offsets, limit_ns, place)
-            _check_drift(counted, ranges, limit_ns, place)
+        within = [part for topic in counted for part in _within(topic, ranges)]
+        offsets = _offsets(within)
+        refused = (_disagree(offsets, limit_ns) or _drift(within, limit_ns)) if mode == "auto" else ""
         least = min(offsets.values(), default=0)
         offset_ns = least if abs(least) > limit_ns else 0
-        named = {topic: offset / NANOSECONDS for topic, offset in offsets.items()}
-        segments.append(ClockSegment(ranges, offset_ns, named, begins))
+        named = {name: offset / NANOSECONDS for name, offset in offsets.items()}
+        segments.append(ClockSegment(ranges, offset_ns, named, begins, refused))
+    if segments and all(segment.refused for segment in segments):
+        raise DatasetError(f"{place}: {max(segments, key=_n_messages).refused}")
     return segments
+
+
+def _n_messages(segment: ClockSegment) -> int:
+    return sum(end - begin for begin, end in segment.ranges.values())
+
+
+def _within(topic: TopicTimes, ranges: Ranges) -> list[TopicTimes]:
+    """Return the clocks of a topic, cut to the messages of a segment."""
+    begin, end = ranges[topic.topic]
+    if begin >= end:
+        return []
+    first, last = int(topic.ordinals[begin]), int(topic.ordinals[end - 1])
+    parts = []
+    for clock in topic.clocks:
+        own = slice(*np.searchsorted(clock.ordinals, [first, last + 1]))
+        header = None if clock.header_ns is None else clock.header_ns[own]
+        parts.append(TopicTimes(clock.topic, clock.ordinals[own], clock.receive_ns[own], header))
+    return parts
 
 
 def order_to_read(topics: Sequence[TopicTimes]) -> Literal["file", "time"]:
@@ -236,9 +272,12 @@ def _ranges(topics: Sequence[TopicTimes], steps: Sequence[_Step]) -> list[tuple[
             events.append([step])
     cuts: list[tuple[dict[str, int], str]] = [({topic.topic: 0 for topic in topics}, "")]
     for event in events:
-        own = {step.topic: step.index for step in event}
-        ordinal = min(step.ordinal for step in event)
-        cut = {t.topic: own.get(t.topic, int(np.searchsorted(t.ordinals, ordinal))) for t in topics}
+        own = {step.topic: step.ordinal for step in reversed(event)}
+        first = min(own.values())
+        cut = {}
+        for topic in topics:
+            ordinal = min((own[clock.topic] for clock in topic.clocks if clock.topic in own), default=first)
+            cut[topic.topic] = int(np.searchsorted(topic.ordinals, ordinal))
         cut = {name: max(index, cuts[-1][0][name]) for name, index in cut.items()}
         cuts.append((cut, _says(event)))
     ends = [cut for cut, _ in cuts[1:]] + [{topic.topic: len(topic.ordinals) for topic in topics}]
@@ -254,17 +293,15 @@ def _says(event: Sequence[_Step]) -> str:
     return event[0].says + named
 
 
-def _delays(topic: TopicTimes, ranges: Ranges) -> NDArray[np.int64]:
-    if topic.header_ns is None:
+def _delays(clock: TopicTimes) -> NDArray[np.int64]:
+    if clock.header_ns is None:
         return np.zeros(0, np.int64)
-    begin, end = ranges[topic.topic]
-    header = topic.header_ns[begin:end]
-    return np.asarray((topic.receive_ns[begin:end] - header)[header != 0], np.int64)
+    return np.asarray((clock.receive_ns - clock.header_ns)[clock.header_ns != 0], np.int64)
 
 
-def _offsets(topics: Sequence[TopicTimes], ranges: Ranges) -> dict[str, int]:
-    """Return how far each topic's receive times lie behind its stamps at the least, in ns."""
-    delays = {topic.topic: _delays(topic, ranges) for topic in topics}
+def _offsets(clocks: Sequence[TopicTimes]) -> dict[str, int]:
+    """Return how far the receive times of each lie behind its stamps at the least, in ns."""
+    delays = {clock.topic: _delays(clock) for clock in clocks}
     return {
         name: int(np.percentile(values, _DELAY_PERCENTILE, method="lower"))
         for name, values in delays.items()
@@ -272,33 +309,42 @@ def _offsets(topics: Sequence[TopicTimes], ranges: Ranges) -> dict[str, int]:
     }
 
 
-def _check_offsets(offsets: Mapping[str, int], limit_ns: int, place: str) -> None:
+def _disagree(offsets: Mapping[str, int], limit_ns: int) -> str:
+    """Say that clocks differ, with the offset of each and what to do; empty where they do not."""
     if not offsets or max(offsets.values()) - min(offsets.values()) <= limit_ns:
-        return
+        return ""
     each = ", ".join(f"{topic} {_seconds(value)}" for topic, value in sorted(offsets.items(), key=lambda item: item[1]))
-    raise DatasetError(
-        f"{place}: the clocks of its topics differ: header stamps lie behind the time of receiving by {each}, and may "
+    return (
+        f"the clocks of its topics differ: header stamps lie behind the time of receiving by {each}, and may "
         f"differ by {_seconds(limit_ns)}; set the computers' clocks by one time server and record again, align by the "
         "time of receiving with --clock receive, or, where the stamps are right, by them with --clock header."
     )
 
 
-def _check_drift(topics: Sequence[TopicTimes], ranges: Ranges, limit_ns: int, place: str) -> None:
-    """Refuse clocks of different speed where some topics have only the one and some the other."""
-    if all(topic.header_ns is not None for topic in topics):
-        return
-    for topic in topics:
-        delays = _delays(topic, ranges)
+def _drift(clocks: Sequence[TopicTimes], limit_ns: int) -> str:
+    """Say that clocks are of different speed; empty where they are of one.
+
+    Topics without stamps are on the recorder's clock, and so have no drift.
+    """
+    drifts: dict[str, float] = {}
+    for clock in clocks:
+        delays = _delays(clock)
         quarter = len(delays) // 4
-        if quarter < _NEIGHBOURS:
-            continue
-        first, last = (float(np.percentile(part, _DELAY_PERCENTILE)) for part in (delays[:quarter], delays[-quarter:]))
-        if abs(last - first) > limit_ns:
-            raise DatasetError(
-                f"{place}: the header stamps of {topic.topic} move away from the time of receiving by "
-                f"{_seconds(last - first)}, and other topics have no stamps; record again with clocks of one speed, or "
-                "align by the time of receiving with --clock receive."
-            )
+        if clock.header_ns is None:
+            drifts[clock.topic] = 0.0
+        elif quarter >= _LEAST_QUARTER:
+            ends = (delays[:quarter], delays[-quarter:])
+            first, last = (float(np.percentile(part, _DELAY_PERCENTILE, method="lower")) for part in ends)
+            drifts[clock.topic] = last - first
+    if not drifts or max(drifts.values()) - min(drifts.values()) <= limit_ns:
+        return ""
+    each = ", ".join(f"{topic} {_seconds(value)}" for topic, value in sorted(drifts.items(), key=lambda item: item[1]))
+    return (
+        "the clocks of its topics run at different speeds: from its first quarter to its last, header stamps move "
+        f"away from the time of receiving by {each} (0 without stamps), and may differ by {_seconds(limit_ns)}; set "
+        "the computers' clocks by one time server and record again, or align by the time of receiving with --clock "
+        "receive."
+    )
 
 
 def _seconds(ns: float) -> str:

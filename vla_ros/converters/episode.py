@@ -183,7 +183,7 @@ class SegmentReader:
         ]
 
     def _inputs(self) -> list[StreamTimes]:
-        return [s for s in self.streams if s.source.index >= 0 and s.source.key in self.features]
+        return [s.of_relevant() for s in self.streams if s.source.index >= 0 and s.source.key in self.features]
 
     def trimmed_notes(self) -> list[str]:
         """Say what was left out at the ends where that is more than it takes for all streams to begin and end."""

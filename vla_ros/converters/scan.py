@@ -14,13 +14,13 @@ from vla_ros.bags.clock import ClockMode, ClockSegment, TopicTimes, decide_clock
 from vla_ros.bags.mcap_file import Order
 from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
 from vla_ros.contract.types import has_header
+from vla_ros.converters.drivers import Drivers
 from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
-from vla_ros.messages.forms.joints import JOINT_STATE, carried_joints
+from vla_ros.data_types.foreign_text import plain
 from vla_ros.messages.forms.transforms import TF_MESSAGE, first_transform
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
-from vla_ros.streams.late_samples import first_name
 
 _INSTRUCTION_TYPE = "std_msgs/msg/String"
 _CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -92,6 +92,7 @@ class BagScan:
         times: Topic → stamps and receive times of its messages.
         lanes: Topic that several drivers may share → which of its messages carry the same joints, by number.
         parts: By the number of a lane, its first joint or child frame.
+        relevant: Such a topic → the lanes that carry what the contract names.
         segments: Stretches in which the clocks run on.
         instructions: (ordinal, receive time, text) of the instruction topic, in order.
         camera_infos: Topic → the first CameraInfo of those that the contract names.
@@ -108,6 +109,7 @@ class BagScan:
     times: dict[str, TopicTimes] = field(default_factory=dict)
     lanes: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     parts: list[str] = field(default_factory=lambda: [""])
+    relevant: dict[str, list[int]] = field(default_factory=dict)
     segments: list[ClockSegment] = field(default_factory=list)
     instructions: list[tuple[int, int, str]] = field(default_factory=list)
     camera_infos: dict[str, Any] = field(default_factory=dict)
@@ -151,7 +153,8 @@ def scan_bag(bag: Path, contract: RobotContract, episode: dict[str, Any], *, rec
         _check_topics(bag, sources, opened.topics)
         scan = BagScan(bag, dict(opened.topics), opened.deserialize, episode=episode)
         infos = {spec.info.topic for spec in contract.inputs if spec.info is not None}
-        reader = _Reader(scan, sources, contract.instruction.topic, infos)
+        drivers = Drivers(contract, scan.deserialize)
+        reader = _Reader(scan, sources, contract.instruction.topic, infos, drivers)
         for message in opened.messages(reader.wanted, "file"):
             reader.take(message)
         scan.notes += [f"{bag}: recovered, {text}" for text in opened.damage]
@@ -172,8 +175,13 @@ def decide_segments(scan: BagScan, contract: RobotContract, clock: ClockMode) ->
     bag = scan.bag
     _check_messages(bag, sources_of(contract), scan.times, clock)
     _leave_out_optional(scan, contract, clock)
-    scan.segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
-    scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in scan.segments if part.begins]
+    segments = decide_clock(list(scan.times.values()), clock, clock_limit_ns(contract), str(bag))
+    scan.segments = [part for part in segments if not part.refused]
+    scan.notes += [f"{bag}: {part.begins}; the episode ends there" for part in segments if part.begins]
+    for part in segments:
+        if part.refused:
+            where = f"after: {part.begins}" if part.begins else "before the first step"
+            scan.notes.append(f"{bag}: a part of a bag is left out ({where}): {part.refused}")
 
 
 def _leave_out_optional(scan: BagScan, contract: RobotContract, clock: ClockMode) -> None:
@@ -187,39 +195,51 @@ def _leave_out_optional(scan: BagScan, contract: RobotContract, clock: ClockMode
                 f"{source.type}; it is taken as absent"
             )
 
-    def misfit(topics: list[TopicTimes]) -> str:
-        try:
-            decide_clock(topics, clock, limit_ns, place)
-        except DatasetError as reason:
-            return str(reason)
-        return ""
-
     required = [times for topic, times in scan.times.items() if topic in needed]
-    if misfit(required):
-        return  # said by who decides
+    most, _ = _fitting(required, clock, limit_ns)
     for topic in [topic for topic in scan.times if topic not in needed]:
-        if reason := misfit([*required, scan.times[topic]]):
-            scan.notes.append(f"{topic} is optional and taken as absent: {reason}")
+        fitting, reason = _fitting([*required, scan.times[topic]], clock, limit_ns, topic)
+        if fitting < most:
+            scan.notes.append(f"{place}: {topic} is optional and taken as absent: {reason}")
             del scan.times[topic]
     scan.sources = [source for source in scan.sources if source.topic in scan.times]
+
+
+def _fitting(topics: list[TopicTimes], clock: ClockMode, limit_ns: int, besides: str = "") -> tuple[int, str]:
+    """Return how many messages, but for one topic's, are in stretches in which clocks fit, and why others do not."""
+    try:
+        segments = decide_clock(topics, clock, limit_ns, "")
+    except DatasetError as reason:
+        return 0, str(reason).removeprefix(": ")
+    count = sum(
+        end - begin
+        for part in segments
+        if not part.refused
+        for topic, (begin, end) in part.ranges.items()
+        if topic != besides
+    )
+    return count, next((part.refused for part in segments if part.refused), "")
 
 
 class _Reader:
     """Collects the times of every topic that the contract names."""
 
-    def __init__(self, scan: BagScan, sources: list[Source], instruction_topic: str, info_topics: set[str]) -> None:
+    def __init__(
+        self, scan: BagScan, sources: list[Source], instruction_topic: str, info_topics: set[str], drivers: Drivers
+    ) -> None:
         self._scan = scan
+        self._static = {topic for topic in drivers.static_topics if scan.topics.get(topic) == TF_MESSAGE}
         self._infos = {topic for topic in info_topics if scan.topics.get(topic) == _CAMERA_INFO_TYPE}
         self._stamped = {source.topic for source in sources if source.has_header}
         self._by_header = {source.topic for source in sources if source.by_header}
-        self._lanes: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._drivers = drivers
         self._rows: dict[str, list[tuple[int, int, int, int]]] = {
             source.topic: [] for source in sources if scan.topics.get(source.topic) == source.type
         }
         self._instruction = instruction_topic if scan.topics.get(instruction_topic) == _INSTRUCTION_TYPE else ""
         self._sizes = scan.image_sizes
         self._first_ns: int | None = None
-        self.wanted = {*self._rows, *self._infos, *([self._instruction] if self._instruction else [])}
+        self.wanted = {*self._rows, *self._infos, *self._static, *([self._instruction] if self._instruction else [])}
 
     def take(self, message: BagMessage) -> None:
         """Note one message."""
@@ -228,11 +248,15 @@ class _Reader:
         if message.topic == self._instruction:
             text = str(self._scan.deserialize(message.raw, message.type).data)
             self._scan.instructions.append((message.ordinal, message.receive_ns, text))
+        if message.topic in self._static:
+            self._drivers.edges(message)
         if message.topic in self._infos:
             self._take_info(message)
         if message.topic in self._rows:
             stamp_ns = _stamp(message) if message.topic in self._stamped else 0
-            self._rows[message.topic].append((message.ordinal, message.receive_ns, stamp_ns, self._lane(message)))
+            self._rows[message.topic].append(
+                (message.ordinal, message.receive_ns, stamp_ns, self._drivers.number(message))
+            )
             self._watch_size(message)
 
     def _take_info(self, message: BagMessage) -> None:
@@ -242,22 +266,6 @@ class _Reader:
         except DecodeError as reason:
             self._scan.notes.append(f"{self._scan.bag}: {message.topic}: {reason}")
         self._infos.discard(message.topic)
-
-    def _lane(self, message: BagMessage) -> int:
-        """Number the drivers of a topic by what their messages carry: the stamps of each rise, not those of all."""
-        if message.type not in (JOINT_STATE, TF_MESSAGE):
-            return 0
-        try:
-            if message.type == TF_MESSAGE:
-                names: tuple[str, ...] = (first_transform(message.raw)[1],)
-            else:
-                names, _ = carried_joints(message.raw, "position")
-        except DecodeError:
-            names = ()
-        lane = self._lanes.setdefault((message.topic, names), len(self._scan.parts))
-        if lane == len(self._scan.parts):
-            self._scan.parts.append(first_name(names))
-        return lane
 
     def _watch_size(self, message: BagMessage) -> None:
         size = image_size(message.raw, message.type)
@@ -284,7 +292,7 @@ class _Reader:
             }
             self._scan.instructions = sorted((ns, ns, text) for _, ns, text in self._scan.instructions)
             times = {topic: self._times(topic, rows) for topic, rows in self._rows.items() if rows}
-        self._scan.times = times
+        self._scan.times, self._scan.parts = times, self._drivers.parts
         notes = self._scan.notes
         sizes = [note for note in notes if "the images on" in note]
         if len(sizes) > _SIZE_NOTES:
@@ -295,7 +303,14 @@ class _Reader:
         table = np.array(rows, np.int64).reshape(-1, 4)
         self._scan.lanes[topic] = table[:, 3]
         header = table[:, 2] if topic in self._by_header else None
-        return TopicTimes(topic, table[:, 0], table[:, 1], header)
+        drivers = []
+        if len(np.unique(table[:, 3])) > 1:
+            self._scan.relevant[topic] = self._drivers.relevant(topic)
+        for number in self._scan.relevant.get(topic, ()):
+            own = table[table[:, 3] == number]
+            name = f"{topic} ({plain(self._drivers.parts[number])})"
+            drivers.append(TopicTimes(name, own[:, 0], own[:, 1], None if header is None else own[:, 2]))
+        return TopicTimes(topic, table[:, 0], table[:, 1], header, tuple(drivers))
 
 
 _SIZE_NOTES = 3

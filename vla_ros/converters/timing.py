@@ -4,7 +4,7 @@ All of it follows from stamps, before any message is decoded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class StreamTimes:
         refused: Messages without a usable stamp, or with one that is not after its driver's one before.
         lanes: By which driver each sample is, int64 [M].
         parts: Of each driver's lane, its first joint or child frame.
+        relevant: Lanes that carry what the contract names; empty for all.
     """
 
     source: Source
@@ -42,6 +43,15 @@ class StreamTimes:
     refused: int
     lanes: Int
     parts: Sequence[str] = ("",)
+    relevant: Sequence[int] = ()
+
+    def of_relevant(self) -> "StreamTimes":
+        """Return the samples of those lanes."""
+        if not self.relevant:
+            return self
+        own = np.isin(self.lanes, self.relevant)
+        arrays = {name: getattr(self, name)[own] for name in ("taken", "stamps_ns", "arrivals_ns", "lanes")}
+        return replace(self, **arrays)
 
     @property
     def max_age_ns(self) -> int:
@@ -156,7 +166,15 @@ def _stream(scan: BagScan, segment: ClockSegment, source: Source, clock: ClockMo
     delays = np.zeros(0, np.int64) if header is None else (arrivals - header)[header != 0]
     refused = int(len(stamps) - len(taken))
     return StreamTimes(
-        source, taken + begin, stamps[taken], arrivals[taken], delays, refused, lanes[taken], tuple(scan.parts)
+        source,
+        taken + begin,
+        stamps[taken],
+        arrivals[taken],
+        delays,
+        refused,
+        lanes[taken],
+        tuple(scan.parts),
+        tuple(scan.relevant.get(source.topic, ())),
     )
 
 

@@ -235,7 +235,7 @@ def _due_action(checkpoint: Checkpoint, raw: dict[str, Any]) -> NDArray[np.float
     processors = checkpoint.processors
     generator = torch.Generator(processors.device).manual_seed(0)
     chunk = checkpoint.policy.predict_action_chunk(processors.observation(raw), generator=generator)
-    return processors.actions(chunk.actions.float())[:, 0].cpu().double().numpy()
+    return processors.actions(chunk.actions.float(), raw)[:, 0].cpu().double().numpy()
 
 
 def _named(names: Sequence[str], values: NDArray[np.floating[Any]]) -> dict[str, float]:

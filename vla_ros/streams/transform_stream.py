@@ -157,11 +157,12 @@ class TransformStream(Stream):
             self._decode_errors += 1
             self._refusal = str(unforeseen(self._place, reason))
             return
-        is_late = False
+        late = set()
         for item in transforms:
-            if item.child in self._edges or len(self._edges) < MAX_TRANSFORMS:
-                is_late |= self._take(item, receive_ns, is_static, assembled_ns)
-        if is_late:
+            is_known = item.child in self._edges or len(self._edges) < MAX_TRANSFORMS
+            if is_known and self._take(item, receive_ns, is_static, assembled_ns):
+                late.add(item.child)
+        if late and any(child in late for child, _ in self._way() or ()):
             stamp_ns = transforms[0].stamp_ns if self._by_stamp else receive_ns
             self._note_late(transforms[0].child, stamp_ns, assembled_ns)
         self._refusal = ""

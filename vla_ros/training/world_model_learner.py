@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vla_ros.policies import LossOutput
-from vla_ros.policies.common.padding import without_padded_values
 from vla_ros.processors import Processors
-from vla_ros.training.augmentation import augment
 from vla_ros.training.learner import Measured, Windows
 from vla_ros.training.means import Means
+from vla_ros.training.policy_learner import PolicyLearner
 from vla_ros.training.recipe import AugmentationOptions
 from vla_ros.world_models import IS_LAST, REWARD, WorldModelPolicy, open_loop
 
@@ -23,7 +22,7 @@ AHEAD = (1, 5, 10, 20, 30)
 OPEN_LOOP_BATCHES = 8
 
 
-class WorldModelLearner:
+class WorldModelLearner(PolicyLearner):
     """Trains a world model on sequences of demonstrations.
 
     Args:
@@ -32,24 +31,12 @@ class WorldModelLearner:
         augmentation: Random changes to training observations.
 
     Attributes:
-        name: The policy's.
-        device: The processors'.
+        world_model: The policy.
     """
 
     def __init__(self, policy: WorldModelPolicy, processors: Processors, augmentation: AugmentationOptions) -> None:
-        self.policy, self.processors, self._augmentation = policy, processors, augmentation
-        self.name, self.device = policy.name, processors.device
-
-    @property
-    def module(self) -> nn.Module:
-        """The policy."""
-        return self.policy
-
-    def prepare(self, raw: Mapping[str, Any], generator: torch.Generator | None) -> Mapping[str, Any]:
-        """Return the batch augmented, as `PolicyLearner.prepare`."""
-        if generator is None or not self._augmentation.changes_anything:
-            return raw
-        return augment(raw, self.processors, self._augmentation, generator)
+        super().__init__(policy, processors, augmentation)
+        self.world_model = policy
 
     def loss(self, prepared: Mapping[str, Any], generator: torch.Generator) -> LossOutput:
         """Return the world model's loss on the normalised sequences."""
@@ -79,20 +66,20 @@ class WorldModelLearner:
     def _open_loop(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         frames = batch["is_pad"].shape[1]
         context = min(CONTEXT, frames - 1)
-        decoded = open_loop(self.policy, batch, context)
+        decoded = open_loop(self.world_model, batch, context)
         result: dict[str, Tensor] = {}
         for ahead in (ahead for ahead in AHEAD if context - 1 + ahead < frames):
             place = context - 1 + ahead
-            pairs = [(decoded[key], batch[key]) for key in self.policy.config.inputs]
+            pairs = [(decoded[key], batch[key]) for key in self.world_model.config.inputs]
             result[f"open_loop_{ahead}"] = _mean([(own[:, place] - seen[:, place]).square() for own, seen in pairs])
             result[f"copy_last_{ahead}"] = _mean([(s[:, context - 1] - s[:, place]).square() for _, s in pairs])
         return result
 
     def _batch(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        batch = without_padded_values(self.processors.batch(raw), self.processors.policy_inputs)
+        batch = self.normalised(raw)
         progress = torch.as_tensor(raw["progress"]).to(self.device)
         is_last = progress >= 1.0
-        reward = progress if self.policy.config.reward == "progress" else is_last.float()
+        reward = progress if self.world_model.config.reward == "progress" else is_last.float()
         return {**batch, REWARD: reward, IS_LAST: is_last}
 
 
