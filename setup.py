@@ -38,7 +38,7 @@ setup(
     maintainer=MANIFEST.findtext("maintainer", ""),
     maintainer_email=MANIFEST.find("maintainer").get("email"),  # type: ignore[union-attr]
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/README.md"]},
+    package_data={NAME: ["py.typed", "**/README.md", "dataset_tools/viewer/assets/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -28,6 +28,8 @@ def add_parser(commands: "Subparsers") -> None:
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.add_argument("--ci", action="store_true", help="exit with 1 where there is a finding as bad as --fail-on")
     check.add_argument("--fail-on", choices=("warn", "fail"), default="fail", help="of --ci: what counts")
+    view = _action(actions, "view", run_view, "write static pages that show a dataset, for a browser without a server")
+    view.add_argument("--output", required=True, metavar="DIR", help="folder of the pages")
     _add_edits(actions)
 
 
@@ -132,6 +134,19 @@ def run_validate(arguments: argparse.Namespace) -> int:
         failed = sum(own.severity == "fail" for own in findings)
         say(f"{root}: {failed} fail, {len(findings) - failed} warn, of {len(FAMILIES)} families of checks")
     return exit_code(findings, arguments.fail_on if arguments.ci else "fail")
+
+
+def run_view(arguments: argparse.Namespace) -> int:
+    """Write the pages."""
+    from vla_ros.cli.console import progress
+    from vla_ros.dataset_tools.viewer import write_pages
+    from vla_ros.datasets import EpisodeDataset
+
+    root = Path(arguments.dataset)
+    with progress("written", EpisodeDataset(root).n_episodes) as advance:
+        page = write_pages(root, Path(arguments.output), advance)
+    print_path("open in a browser", page)
+    return 0
 
 
 def run_merge(arguments: argparse.Namespace) -> int:
