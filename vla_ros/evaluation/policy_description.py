@@ -16,7 +16,8 @@ from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
-from vla_ros.policies import PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
+from vla_ros.networks.language.prefix_layout import PrefixLayout
+from vla_ros.policies import Policy, PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
 from vla_ros.policies.examples import make_example_batch
 from vla_ros.schema import SchemaField, fields_of, load_yaml, to_plain
 
@@ -122,6 +123,7 @@ def describe_policy(
         "outputs": _outputs(config, contract),
         "parameters": policy.parameter_counts(),
         "flops": asdict(count_flops(policy)),
+        "layout": _layout(policy),
         "goals": _goals(config),
         "n_obs_steps": config.n_obs_steps,
         "action_horizon": config.action_horizon,
@@ -129,6 +131,12 @@ def describe_policy(
         "objective": config.loss_summary,
         "config": [_field(entry, config, chosen.options) for entry in fields_of(type(config))],
     }
+
+
+def _layout(policy: Policy) -> list[dict[str, str | int]]:
+    """Return the spans of the sequence that a policy's language model sees; none where it has no such thing."""
+    layout = getattr(policy, "layout", None)
+    return layout.rows() if isinstance(layout, PrefixLayout) else []
 
 
 def select_inputs(

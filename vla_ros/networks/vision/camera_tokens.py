@@ -4,11 +4,12 @@ Axis legend: B batch, I images per sample, h, w pixels, P tokens of all images, 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.networks.vision.image_tokens import VisionOptions, build_image_tokens
+from vla_ros.networks.vision.image_tokens import ImageTokens, VisionOptions, build_image_tokens
 
 
 class CameraTokens(nn.Module):
@@ -57,6 +58,10 @@ class CameraTokens(nn.Module):
         tokens = [part_BPD + vector_D for part_BPD, vector_D in zip(encoded, self.image_embedding_ID, strict=True)]
         valid = [v_B[:, None].expand(-1, t.shape[1]) for v_B, t in zip(valid_of_image, tokens, strict=True)]
         return torch.cat(tokens, dim=1), torch.cat(valid, dim=1)
+
+    def tokens_of_images(self) -> list[int]:
+        """Return how many tokens each image becomes."""
+        return [int(cast("ImageTokens", self.encoders[index]).n_tokens) for index in self.encoder_of_image]
 
     def _encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         encoded: dict[int, Tensor] = {}

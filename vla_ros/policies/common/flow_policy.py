@@ -22,10 +22,11 @@ from vla_ros.networks import (
     TextTokens,
     continue_context,
 )
+from vla_ros.networks.language.prefix_layout import PrefixLayout
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
 from vla_ros.objectives import DiffusionDraw, FlowDraw, draw_flow, integrate_flow, sample_noise
 from vla_ros.policies.base import Batch, Policy
-from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
+from vla_ros.policies.common.multimodal import GOAL_KEY, MultimodalConfig, draw_goal_dropout, read_observation
 from vla_ros.processors import ACTION_DIM_IS_PAD
 
 
@@ -49,6 +50,19 @@ class FlowPolicy(Policy):
         self.action_expert = Expert(config.action_expert, config.attention)
         self.diffusion = config.diffusion
         self.loss_name = "flow" if self.diffusion is None else "diffusion"
+
+    @property
+    def layout(self) -> PrefixLayout:
+        """What stands where before the actions: images and text as one block, then proprioception."""
+        config = self.config
+        frames = [f" {frame}" if config.n_obs_steps > 1 else "" for frame in range(config.n_obs_steps)]
+        names = [f"{key}{frame}" for key in config.camera_keys for frame in frames]
+        names += [GOAL_KEY] if config.has_goal else []
+        spans = [(name, count, 0, True) for name, count in zip(names, self.cameras.tokens_of_images(), strict=True)]
+        if config.text is not None:
+            spans.append(("text", config.text.length, 0, True))
+        layout = PrefixLayout.of(*spans)
+        return layout.then(("proprioception", config.n_obs_steps, True)) if config.state_dim else layout
 
     def embed_context(self, observation: Batch, drop_goal_B: Tensor | None = None) -> Context:
         """Return the segments [images, text] and [proprioception] of an observation.

@@ -17,6 +17,7 @@ from vla_ros.networks import (
     joint_attention,
     token_positions,
 )
+from vla_ros.networks.language.prefix_layout import PrefixLayout
 from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.policies.common.flow_policy import FlowPolicy
 from vla_ros.policies.pi0.config import Pi0Config
@@ -34,6 +35,11 @@ class Pi0Policy(FlowPolicy):
 
     def __init__(self, config: Pi0Config) -> None:
         super().__init__(config)
+
+    @property
+    def layout(self) -> PrefixLayout:
+        """What stands where, the chunk last."""
+        return super().layout.then(("actions", self.config.action_horizon, True))
 
     def joint_velocity(self, context: Context, noised_BHA: Tensor, time_B: Tensor, valid_BH: Tensor) -> Tensor:
         """Predict velocities, float [B, H, A], with all segments in one pass: what training does, and no cache.
