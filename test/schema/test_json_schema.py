@@ -2,8 +2,9 @@
 
 import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
@@ -14,7 +15,9 @@ from vla_ros.cli.schema import FILES, schema_of
 from vla_ros.data_types import ConfigError
 from vla_ros.policies import policy_names
 from vla_ros.policies.bc.config import BcConfig
-from vla_ros.registry import ENCODERS, OBJECTIVES, POOLINGS
+from vla_ros.registry import ENCODERS, OBJECTIVES, POOLINGS, ObjectiveName
+from vla_ros.schema import About, Checked
+from vla_ros.schema.json_schema import json_schema
 from vla_ros.schema.tables import table
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -107,8 +110,13 @@ def test_names_of_parts_are_those_of_the_registry_also_of_other_packages() -> No
     assert names("backbone") == list(ENCODERS.names())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Nullable(Checked):
+    objective: Annotated[ObjectiveName | None, About("Or none.")] = None
+
+
 def test_a_name_of_a_part_that_may_be_null_may_be() -> None:
-    objective = schema_of("act")["properties"]["objective"]
+    objective = json_schema(_Nullable, "one")["properties"]["objective"]
     assert objective["anyOf"] == [{"enum": list(OBJECTIVES.names())}, {"type": "null"}]
 
 

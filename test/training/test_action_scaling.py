@@ -16,9 +16,9 @@ from vla_ros.contract import FeatureSpec, parse_contract
 from vla_ros.data_types import ConfigError
 from vla_ros.objectives import magnitude_weight, to_spherical
 from vla_ros.policies import policy_config
+from vla_ros.policies.common.action_scaling import with_motion_of, with_scaling_of
 from vla_ros.processors import ProcessorOptions, Processors
 from vla_ros.training import load_recipe, train
-from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
 
 ROBOT = yaml.safe_load((Path(__file__).parents[2] / "config/robots/metaworld_sawyer.yaml").read_text())
 STATE = FeatureSpec("observation.state", "vector", (4,), "float32", tuple("abcd"))

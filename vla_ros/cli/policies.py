@@ -29,7 +29,16 @@ def add_parser(commands: "Subparsers") -> None:
         actions, "describe", run_describe, "print what a policy sees, predicts, weighs and costs", _DESCRIPTION
     )
     describe.add_argument(
-        "name", metavar="NAME", help="a policy (with its own defaults) or an options file, as `policies list` has them"
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="a policy (with its own defaults) or an options file, as `policies list` has them",
+    )
+    describe.add_argument(
+        "--recipe",
+        dest="described_recipe",
+        metavar="FILE",
+        help="a training recipe in place of NAME: its policy, inputs and processors",
     )
     describe.add_argument("--options", metavar="FILE", help="YAML of a policy's options, as in config/policies")
     describe.add_argument(
@@ -67,13 +76,23 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_describe(arguments: argparse.Namespace) -> int:
     """Build one policy, measure it and print it."""
     from vla_ros.contract import load_contract
-    from vla_ros.evaluation.policy_description import describe_policy, find_policy
+    from vla_ros.data_types import ConfigError
+    from vla_ros.evaluation.policy_description import describe_policy, find_policy, find_recipe
 
-    chosen = find_policy(arguments.name, None if arguments.options is None else Path(arguments.options))
+    if (arguments.name is None) == (arguments.described_recipe is None) or (
+        arguments.described_recipe and arguments.options
+    ):
+        raise ConfigError("policies describe: give a policy's NAME, with --options if you like, or --recipe FILE.")
+    processing, keys, contract = None, arguments.inputs, arguments.contract
+    if arguments.described_recipe is not None:
+        chosen, recipe_keys, processing, recipe_contract = find_recipe(Path(arguments.described_recipe))
+        keys, contract = keys or recipe_keys, contract or recipe_contract
+    else:
+        chosen = find_policy(arguments.name, None if arguments.options is None else Path(arguments.options))
     size = None if arguments.image_size is None else (arguments.image_size[0], arguments.image_size[1])
-    described = describe_policy(chosen, load_contract(contract_path(arguments.contract)), arguments.inputs, size)
+    described = describe_policy(chosen, load_contract(contract_path(contract)), keys, size, processing)
     if arguments.json:
-        say(json.dumps({"name": arguments.name, **described}, indent=2, default=str))
+        say(json.dumps({"name": arguments.name or arguments.described_recipe, **described}, indent=2, default=str))
         return 0
     _print(described)
     return 0
@@ -86,6 +105,7 @@ def _print(described: dict[str, Any]) -> None:
     say(f"{described['policy']} with {options}, for {described['robot']}: {described['summary']}")
     print_table("inputs", [(entry["key"], _input_text(entry)) for entry in described["inputs"]])
     print_table("outputs", _output_rows(described["outputs"]))
+    print_table("processors, from robot to policy", _step_rows(described["processors"]))
     print_table("parameters", [(part, f"{count:,}") for part, count in described["parameters"].items()])
     print_table("FLOPs of a prediction", _flop_rows(described["flops"]))
     if described["layout"]:
@@ -110,6 +130,19 @@ def _output_rows(outputs: dict[str, Any]) -> list[tuple[str, str]]:
         ("numbers", ", ".join(name if unit == "1" else f"{name} [{unit}]" for name, unit in numbers)),
         ("meaning", outputs["representation"]),
     ]
+
+
+def _step_rows(steps: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what the robot has, and of every step what it does and which shapes it changes."""
+    rows = [("robot", ", ".join(f"{key} {shape}" for key, shape in steps[0]["before"].items()))]
+    for number, step in enumerate(steps, 1):
+        changed = [
+            f"{key} {before} → {step['after'][key]}"
+            for key, before in step["before"].items()
+            if step["after"][key] != before
+        ]
+        rows.append((f"{number} {step['name']}", "; ".join([step["summary"], *changed])))
+    return rows
 
 
 def _flop_rows(flops: dict[str, Any]) -> list[tuple[str, str]]:

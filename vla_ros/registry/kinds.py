@@ -14,6 +14,7 @@ POLICIES: Registry[Any] = Registry(
     "A subclass of vla_ros.policies.Policy.",
     {
         "act": "vla_ros.policies.act:ActPolicy",
+        "act_walkthrough": "vla_ros.policies.act:ActWalkthroughPolicy",
         "bc": "vla_ros.policies.bc:BcPolicy",
         "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
         "grp": "vla_ros.policies.grp:GrpPolicy",
@@ -106,6 +107,12 @@ FUSIONS: Registry[Any] = Registry(
         "hierarchical": "vla_ros.networks.fusion:HierarchicalFusion",
     },
 )
+MEMORIES: Registry[Any] = Registry(
+    "memories",
+    "memory",
+    "(width D, **options) → a module of (tokens [B, L, D], valid [B, L], state or None) → (tokens [B, L, D], state), "
+    "the state a mapping of names to tensors.",
+)
 HEADS: Registry[Any] = Registry(
     "heads",
     "head",
@@ -154,13 +161,25 @@ READOUTS: Registry[Any] = Registry(
 OBJECTIVES: Registry[Any] = Registry(
     "objectives",
     "objective",
-    "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1.",
+    "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1; or a "
+    "class with `from_options` and either `actions` and `loss` of what the network gives, as "
+    "vla_ros.objectives.BinnedActions, or `draw` and `sample` of a network that takes noise away, as "
+    "vla_ros.objectives.FlowMatching.",
     {
         "smooth_l1": "vla_ros.objectives:smooth_l1",
         "mse": "vla_ros.objectives:mse",
         "l1": "vla_ros.objectives:l1",
-        "cross_entropy": "vla_ros.objectives:cross_entropy",
+        "cross_entropy": "vla_ros.objectives:BinnedActions",
+        "flow_matching": "vla_ros.objectives:FlowMatching",
+        "diffusion": "vla_ros.objectives:Diffusion",
     },
+)
+COORDINATES: Registry[Any] = Registry(
+    "coordinates",
+    "coordinates",
+    "A class with `from_options`, `motion` and `error`: what a network's bounded numbers say of a motion of three, as "
+    "vla_ros.objectives.SphericalMotion.",
+    {"cartesian": "vla_ros.objectives:CartesianMotion", "spherical": "vla_ros.objectives:SphericalMotion"},
 )
 TEXT_MODELS: Registry[Any] = Registry(
     "text_models",
@@ -175,7 +194,17 @@ TEXT_MODELS: Registry[Any] = Registry(
     base="vla_ros.processors.text_models:TextModel",
 )
 PROCESSORS: Registry[Any] = Registry(
-    "processors", "processor", "A step between a recorded observation or action and what the policy sees."
+    "processors",
+    "processor",
+    "A subclass of vla_ros.processors.ProcessorStep: a step between what a robot measures and what its policy sees.",
+    {
+        "relative_actions": "vla_ros.processors.relative_actions:RelativeActions",
+        "rotation_form": "vla_ros.processors.rotation_form:RotationFormStep",
+        "resize": "vla_ros.processors.resize:Resize",
+        "normalise": "vla_ros.processors.normalise:Normalise",
+        "text": "vla_ros.processors.text:TextStep",
+    },
+    base="vla_ros.processors.step:ProcessorStep",
 )
 BACKENDS: Registry[Any] = Registry(
     "backends",
@@ -210,12 +239,14 @@ KINDS: dict[str, Registry[Any]] = {
         POOLINGS,
         PROJECTORS,
         SENSORS,
+        MEMORIES,
         FUSIONS,
         HEADS,
         ACTION_HEADS,
         LANGUAGE_MODELS,
         READOUTS,
         OBJECTIVES,
+        COORDINATES,
         TEXT_MODELS,
         PROCESSORS,
         BACKENDS,

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.attention.sine_positions import sine_positions
+from vla_ros.networks.attention.embeddings import FlowTokens, sine_positions
 from vla_ros.networks.attention.transformer import TransformerDecoder
 from vla_ros.networks.heads.action_head import ActionHeadBase, HeadLoss
-from vla_ros.networks.heads.flow_tokens import FlowTokens
 from vla_ros.objectives import Diffusion, draw_flow, integrate_flow, sample_noise
 from vla_ros.objectives.ddpm import sample_ddpm
 

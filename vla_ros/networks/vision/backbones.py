@@ -6,6 +6,7 @@ A backbone that yields one vector per image (a CLS token) returns a map of 1×1.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -40,6 +41,12 @@ class Backbone(nn.Module, ABC):
         What belongs nowhere stays as it is: `load_backbone_weights` refuses it.
         """
         return dict(weights)
+
+    def load_weights(self, source: str | Path) -> None:
+        """Take up published weights; arguments and errors as `vla_ros.networks.load_backbone_weights`."""
+        from vla_ros.networks.vision.backbone_weights import load_backbone_weights
+
+        load_backbone_weights(self, source)
 
 
 BackboneFactory = Callable[[tuple[int, int]], Backbone]
