@@ -55,7 +55,7 @@ def test_the_weight_grows_with_the_physical_length_whatever_the_direction():
     np.testing.assert_allclose(weight, 1.0 + 2.0 * lengths / 0.01, rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-0.02, 0.02), min_size=6, max_size=6))
 def test_spherical_angles_are_those_of_the_motion_whatever_the_ranges_of_its_numbers(ends):
     low, high = np.minimum(ends[:3], ends[3:]), np.maximum(ends[:3], ends[3:])

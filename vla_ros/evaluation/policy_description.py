@@ -175,6 +175,21 @@ def _layout(policy: Policy) -> list[dict[str, str | int]]:
     return layout.rows() if isinstance(layout, PrefixLayout) else []
 
 
+def policy_config_of(
+    chosen: PolicyOptions,
+    contract: RobotContract,
+    keys: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> PolicyConfig:
+    """Return the checked options of a policy for a robot; arguments and errors as `describe_policy`."""
+    processing = Processing()
+    if image_size is not None:
+        processing = replace(processing, normalisation=replace(processing.normalisation, image_size=image_size))
+    inputs, action = select_inputs(contract, keys), contract.features[contract.action.key]
+    seen = build_steps(processing.steps, processing.normalisation, inputs, action)[-1].after
+    return policy_config(chosen.policy, {**chosen.options, "inputs": seen.inputs, "action": seen.action}, chosen.source)
+
+
 def find_recipe(path: Path) -> tuple[PolicyOptions, tuple[str, ...], Processing, str | None]:
     """Return what a training recipe says of its policy: options, inputs, processors, and the contract that it names.
 

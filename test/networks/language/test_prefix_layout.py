@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.attention.masks import block_causal_mask, block_starts
+from vla_ros.networks.attention.context import block_causal_mask, block_starts
 from vla_ros.networks.language.prefix_layout import PrefixLayout, Span, llava, paligemma, preset, prismatic, smolvla
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.attention.masks import block_causal_mask, token_positions
+from vla_ros.networks.attention.context import block_causal_mask, token_positions
 
 
 @dataclass(frozen=True)
