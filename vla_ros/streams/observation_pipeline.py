@@ -32,6 +32,8 @@ from vla_ros.streams.late_samples import LateSample
 from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 from vla_ros.streams.transform_stream import TransformStream
 
+_ANY_TIME = -(2**62)  # a wait that is over at any time
+
 
 @dataclass(frozen=True)
 class MissingInput:
@@ -153,16 +155,27 @@ class ObservationPipeline:
         """
         return self._streams[index].newest()
 
-    def complete(self, tick_ns: int, now_ns: int) -> bool:
+    def complete(self, tick_ns: int, now_ns: int, *, by_delay: bool = False) -> bool:
         """Whether the frame of a tick can be assembled.
 
         True once every stream has a sample at or after the tick, so that nothing that still comes can change its
         frame, or when the contract's `max_wait_s` has passed since the tick. Optional streams that are not alive
         (no sample within their `max_age_s` before the tick) are not waited for.
+
+        Args:
+            tick_ns: The tick.
+            now_ns: The time, on the clock that messages are received by.
+            by_delay: Whether a stream also counts as settled when its messages used to be here by now. Only where that
+                clock is the one that sensors are stamped by; simulated time stands still while messages travel.
         """
-        if now_ns >= tick_ns + self._max_wait_ns:
-            return True
-        return all(self._settled(index, tick_ns) for index in range(len(self._streams)))
+        return now_ns >= tick_ns + self.wait_ns(tick_ns, by_delay=by_delay)
+
+    def wait_ns(self, tick_ns: int, *, by_delay: bool) -> int:
+        """Return how long after a tick its frame can be assembled, by what has come, if nothing more does; in ns.
+
+        A tick whose streams all have a sample at or after it can be assembled even before it is due.
+        """
+        return max((self._wait_ns(index, tick_ns, by_delay) for index in range(len(self._streams))), default=_ANY_TIME)
 
     def assemble(self, tick_ns: int, instruction: str = "") -> Assembled:
         """Build the frame of a tick, decoding only the samples that it uses and none of them twice.
@@ -213,14 +226,16 @@ class ObservationPipeline:
         """Return the samples that came after a tick of theirs was assembled, since the last call."""
         return [late for stream in self._streams for late in stream.take_late()]
 
-    def _settled(self, index: int, tick_ns: int) -> bool:
+    def _wait_ns(self, index: int, tick_ns: int, by_delay: bool) -> int:
         spec, stream = self.specs[index], self._streams[index]
         if stream.reached(tick_ns):
-            return True
-        if spec.key in self._needed:
-            return False
-        age_ns = stream.age_ns(tick_ns)
-        return age_ns is None or age_ns > stream.max_age_ns
+            return _ANY_TIME
+        if spec.key not in self._needed:
+            age_ns = stream.age_ns(tick_ns)
+            if age_ns is None or age_ns > stream.max_age_ns:
+                return _ANY_TIME
+        settles_ns = stream.settles_ns if by_delay else None
+        return self._max_wait_ns if settles_ns is None else min(settles_ns, self._max_wait_ns)
 
     def _missing(self, spec: InputSpec, gap: Gap) -> MissingInput:
         age_s = float("inf") if gap.age_ns is None else gap.age_ns / NANOSECONDS

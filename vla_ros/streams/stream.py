@@ -16,6 +16,7 @@ from vla_ros.data_types import NANOSECONDS, Array, DecodeError
 from vla_ros.messages.decode_failures import decode_message, unforeseen
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
+from vla_ros.streams.delay import DelayMeter
 from vla_ros.streams.late_samples import LateSample
 
 Deserialize = Callable[[bytes, str], Any]
@@ -45,6 +46,9 @@ class StreamStatus:
         unstamped: Messages refused because their header stamp is 0.
         overflows: Messages forgotten early, because more or larger ones came than are kept.
         late: Samples that came after a tick that would have used them was assembled.
+        delay_s: From a sample's stamp to its arrival, the median of the last; None where none came.
+        waits_s: How long after a tick the stream is waited for at most, by what its delays were; None while that is
+            not known, or where a tick needs the sample after it: up to the contract's ``max_wait_s``.
         parts: (name, age in s of its newest sample) of what comes in separate messages, as joints of several drivers.
     """
 
@@ -58,6 +62,8 @@ class StreamStatus:
     unstamped: int
     overflows: int = 0
     late: int = 0
+    delay_s: float | None = None
+    waits_s: float | None = None
     parts: tuple[tuple[str, float], ...] = ()
 
 
@@ -123,6 +129,7 @@ class Stream:
         self._assembled_ns: int | None = None
         self._late: deque[LateSample] = deque(maxlen=_MAX_LATE)
         self._n_late = 0
+        self._meter = DelayMeter()
 
     def push(self, raw: bytes, receive_ns: int) -> None:
         """Stamp and store a serialised message; one that comes while a tick is assembled came after it."""
@@ -187,8 +194,10 @@ class Stream:
         """Keep a message; return whether it was taken. Raises DecodeError."""
         before_ns = self._buffer.newest_ns
         taken = self._buffer.push(stamp_ns, Sample(raw), receive_ns, max(len(raw), self._value_bytes))
-        if taken and self._is_late(stamp_ns, before_ns, self._assembled_ns):
-            self._note_late("", stamp_ns, self._assembled_ns)
+        if taken:
+            self._meter.add(receive_ns - stamp_ns)
+            if self._is_late(stamp_ns, before_ns, self._assembled_ns):
+                self._note_late("", stamp_ns, self._assembled_ns)
         return taken
 
     def _is_late(self, stamp_ns: int, before_ns: int | None, assembled_ns: int | None) -> bool:
@@ -234,6 +243,14 @@ class Stream:
         newest_ns = self._buffer.newest_ns
         return newest_ns is not None and newest_ns >= tick_ns
 
+    @property
+    def settles_ns(self) -> int | None:
+        """How long after a tick nothing that belongs to it is on its way any more, by what the delays were, ns.
+
+        None while that is not known, and where the value at a tick depends on the sample after it.
+        """
+        return None if self._looks_ahead else self._meter.longest_ns
+
     def value_at(self, tick_ns: int) -> Array | Gap:
         """Return the stream's value at a tick, or why there is none.
 
@@ -277,6 +294,7 @@ class Stream:
         self._buffer.clear()
         self._refusal = ""
         self._assembled_ns = None
+        self._meter.clear()
 
     def status(self, now_ns: int) -> StreamStatus:
         """Return the counters."""
@@ -299,6 +317,8 @@ class Stream:
             self._unstamped,
             self._overflows,
             self._n_late,
+            _seconds(self._meter.median_ns),
+            _seconds(self.settles_ns),
         )
 
     def _interpolated(self, resample: Callable[[], Array | Gap]) -> Array | Gap:
@@ -349,3 +369,7 @@ class Stream:
         if isinstance(sample.content, str):
             raise DecodeError(sample.content)
         return sample.content
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / NANOSECONDS

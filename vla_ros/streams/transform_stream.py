@@ -127,6 +127,7 @@ class TransformStream(Stream):
         self._pending = deque((item for item in self._pending if item[2]), maxlen=_MAX_PENDING)
         self._refusal = ""
         self._assembled_ns = None
+        self._meter.clear()
 
     def static_status(self, topic: str) -> StreamStatus:
         """Return how many messages of static transforms came; they have no rate and no age."""
@@ -184,6 +185,7 @@ class TransformStream(Stream):
         if not edge.push(stamp_ns, item.value, receive_ns):
             self._drops += 1
             return False
+        self._meter.add(receive_ns - stamp_ns, item.child)
         return self._is_late(stamp_ns, before_ns, assembled_ns)
 
     def _way(self) -> list[tuple[str, bool]] | None:

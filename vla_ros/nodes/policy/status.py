@@ -69,6 +69,8 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
             "unstamped": stream.unstamped,
             "overflows": stream.overflows,
             "late": stream.late,
+            "delay_ms": "" if stream.delay_s is None else f"{stream.delay_s * 1e3:.1f}",
+            "waits_ms": "max_wait_s" if stream.waits_s is None else f"{stream.waits_s * 1e3:.1f}",
             **{f"age_s of {name}": f"{age_s:.3f}" for name, age_s in stream.parts},
         }
         level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.WARN if text else DiagnosticStatus.OK
