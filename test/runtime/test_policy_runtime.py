@@ -256,6 +256,9 @@ def test_time_that_went_back_is_counted_anew() -> None:
     subject.step(100)
     subject.clock.set(tick_ns(5, FPS))
     subject.runtime.time_went_back()
+    zero = subject.runtime.control(tick_ns(5, FPS))
+    assert zero.command is not None
+    assert zero.command.action.tolist() == [0.0, 0.0, 0.0, 1.0]  # the gripper stays as it was
     assert action_of(subject.step(6)) == 0.005
     assert subject.predictor.log[-2:] == ["begin", "6 wait"]
 

@@ -431,3 +431,36 @@ def test_an_interpolated_stream_is_waited_for_until_its_next_sample(make_contrac
     assert not pipeline.complete(TICK, TICK + 39 * MS, by_delay=True)
     push(pipeline, 0, 1021, receive_ms=1029)
     assert pipeline.complete(TICK, TICK, by_delay=True)
+
+
+@pytest.mark.parametrize("reaction", ["warn", "stop"])
+def test_a_camera_that_hangs_is_told_and_missing_where_the_contract_says_so(make_contract: Any, reaction: str) -> None:
+    pipeline = ObservationPipeline(make_contract(IMAGE, on_frozen=reaction), deserialize)
+    spec = pipeline.specs[0]
+    assert spec.max_frozen_s == 1.0
+    for tick_ms in range(1000, 2201, 100):
+        same = make_example_message(spec, tick_ms * MS, seed=3)
+        pipeline.push(0, serialize(same, spec.type), tick_ms * MS)
+        assembled = pipeline.assemble(tick_ms * MS)
+        assert (assembled.frame is None) == (reaction == "stop" and tick_ms > 2000)
+    ((topic, sentence),) = pipeline.warnings()
+    assert topic == "/Image"
+    assert "the same content under fresh stamps for 1.2 s (max_frozen_s 1)" in sentence
+    if assembled.missing:
+        assert "the same content under fresh stamps" in str(assembled.missing[0])
+    push(pipeline, 0, 2300)
+    assert pipeline.assemble(2300 * MS).frame is not None
+    assert pipeline.warnings() == []
+
+
+def test_images_of_another_size_are_told_with_both(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(IMAGE), deserialize)
+    spec = pipeline.specs[0]
+    types = typestore().types
+    for k, (height, width) in enumerate(((48, 64), (48, 64), (96, 96))):
+        image = make_example_message(spec, (k + 1) * MS, seed=k)
+        sized = types[IMAGE](image.header, height, width, "rgb8", 0, 3 * width, np.zeros(3 * height * width, np.uint8))
+        pipeline.push(0, serialize(sized, IMAGE), (k + 1) * MS)
+        pipeline.assemble((k + 1) * MS)
+    ((_, sentence),) = pipeline.warnings()
+    assert "have changed their size and their aspect ratio, from 48x64 to 96x96 (height x width)" in sentence

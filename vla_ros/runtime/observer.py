@@ -134,8 +134,9 @@ class Observer:
 
     def _awaited(self, now_ns: int) -> int:
         """Return the next tick's index; the caller holds the lock."""
-        # A second ahead of the clock: system time was set back, which no jump callback reports.
         if self._next is None or self._next > now_ns * self._fps // NANOSECONDS + 1 + self._fps:
+            # A second ahead of the clock: system time was set back, and whoever watches it has not said so yet
+            self._runner.reset()
             self._next = first_tick_at_or_after(now_ns, self._fps)
         return self._next
 

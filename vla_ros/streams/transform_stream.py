@@ -53,6 +53,7 @@ class TransformStream(Stream):
         self._pending: deque[tuple[bytes, int, bool, int | None]] = deque(maxlen=_MAX_PENDING)
         self._edges: dict[str, tuple[str, SampleBuffer | Transform]] = {}
         self._dropped = self._n_static = 0
+        self._ahead_sentence = ""
 
     def push_static(self, raw: bytes, receive_ns: int) -> None:
         """Store a serialised message of /tf_static."""
@@ -158,7 +159,8 @@ class TransformStream(Stream):
             self._decode_errors += 1
             self._refusal = str(unforeseen(self._place, reason))
             return
-        late = set()
+        late: set[str] = set()
+        self._ahead_sentence = ""
         for item in transforms:
             is_known = item.child in self._edges or len(self._edges) < MAX_TRANSFORMS
             if is_known and self._take(item, receive_ns, is_static, assembled_ns):
@@ -166,7 +168,7 @@ class TransformStream(Stream):
         if late and any(child in late for child, _ in self._way() or ()):
             stamp_ns = transforms[0].stamp_ns if self._by_stamp else receive_ns
             self._note_late(transforms[0].child, stamp_ns, assembled_ns)
-        self._refusal = ""
+        self._refusal = self._ahead_sentence
 
     def _take(self, item: StampedTransform, receive_ns: int, is_static: bool, assembled_ns: int | None) -> bool:
         """Keep a transform; return whether it came after a tick that it belongs to."""
@@ -177,6 +179,9 @@ class TransformStream(Stream):
         stamp_ns = item.stamp_ns if self._by_stamp else receive_ns
         if stamp_ns == 0:
             self._unstamped += 1
+            return False
+        if self._is_ahead(stamp_ns, receive_ns):
+            self._ahead_sentence = self._ahead(stamp_ns - receive_ns)
             return False
         if parent != item.parent or not isinstance(edge, SampleBuffer):
             edge = SampleBuffer(self._buffer.span_ns)
