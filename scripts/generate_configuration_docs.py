@@ -13,6 +13,15 @@ from vla_ros.processors import ProcessorOptions, TextSpec  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
 from vla_ros.sim.config import CameraConfig, LidarConfig  # noqa: E402
 from vla_ros.sim.metaworld.config import SimConfig  # noqa: E402
+from vla_ros.sim.mobile_base.config import (  # noqa: E402
+    BaseCamera,
+    Drive,
+    Inertial,
+    MobileBaseConfig,
+    Odometer,
+    Radar,
+    Scanner,
+)
 from vla_ros.training import recipe  # noqa: E402
 
 TARGET = ROOT / "docs" / "configuration.md"
@@ -29,8 +38,8 @@ A field is checked when it is read: type, bounds, choices, spelling. An option t
 refused unless it stands at its default. Numbers are finite. Aliases and merge keys of YAML work within bounds.
 
 Editors complete and check these files as they are typed: `vla_ros schema NAME --output FILE` writes a JSON schema,
-where NAME is `contract`, `recipe`, `sim`, `policy_node` or a policy. With the YAML language server, begin a file with
-`# yaml-language-server: $schema=FILE`.
+where NAME is `contract`, `recipe`, `sim` (of the arm), `sim_mobile_base`, `policy_node` or a policy. With the YAML
+language server, begin a file with `# yaml-language-server: $schema=FILE`.
 """
 
 POLICIES = {name: policy_class(name).config_class for name in policy_names()}
@@ -51,6 +60,13 @@ PAGES: tuple[tuple[str, type], ...] = (
     ("Simulated robot", SimConfig),
     ("Simulated robot: `cameras`", CameraConfig),
     ("Simulated robot: `lidars`", LidarConfig),
+    ("Simulated mobile base", MobileBaseConfig),
+    ("Simulated mobile base: `cameras`", BaseCamera),
+    ("Simulated mobile base: `scanners`", Scanner),
+    ("Simulated mobile base: `radars`", Radar),
+    ("Simulated mobile base: `imu`", Inertial),
+    ("Simulated mobile base: `odometry`", Odometer),
+    ("Simulated mobile base: `drive`", Drive),
 )
 
 

@@ -27,7 +27,7 @@ SIZES = {"width": 64, "n_heads": 4, "mlp_dim": 96, "n_encoder_layers": 2, "n_dec
 VARIANTS: dict[str, dict[str, object]] = {
     "walkthrough": {"n_obs_steps": 2, "action_horizon": 6, "head_dims": [48]},
     "spherical": {"action_horizon": 6, "coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"]},
-    "cvae": {"action_horizon": 6, "cvae": True, "latent_dim": 8, "backbone": "resnet_small"},
+    "cvae": {"action_horizon": 6, "latent_dim": 8, "backbone": "resnet_small", "share_encoder": False},
 }
 
 
@@ -35,7 +35,8 @@ def outputs() -> dict[str, Tensor]:
     """Return predictions, losses and divergences of every variant, from the same inputs and rule for weights."""
     results = {}
     for name, options in VARIANTS.items():
-        policy = build_policy("act", {"inputs": INPUTS, "action": ACTION, **SIZES, **options}).eval()
+        architecture = "act" if name == "cvae" else "act_walkthrough"
+        policy = build_policy(architecture, {"inputs": INPUTS, "action": ACTION, **SIZES, **options}).eval()
         # RandomState's numbers are promised never to change; those of torch and of numpy's Generator are not.
         source = np.random.RandomState(0)
         for parameter in policy.parameters():

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks import AttentionOptions, Expert, ExpertOptions
-from vla_ros.networks.attention.gemma_block import GegluMlp, RmsNorm
+from vla_ros.networks.attention.block import BlockOptions, GatedFeedForward, RmsNorm
 
 
 def test_the_published_action_expert_has_311464960_parameters():
@@ -22,7 +22,8 @@ def test_rms_norm_starts_as_a_plain_norm_and_adds_one_to_its_weight():
 
 
 def test_the_mlp_gates_with_the_tanh_form_of_gelu():
-    mlp, x = GegluMlp(4, 8), torch.randn(3, 4)
+    options = BlockOptions(width=4, n_heads=1, mlp_dim=8, activation="gelu_tanh", gated=True, bias=False)
+    mlp, x = GatedFeedForward(options), torch.randn(3, 4)
     gate = functional.gelu(x @ mlp.gate.weight.T, approximate="tanh")
     torch.testing.assert_close(mlp(x), (gate * (x @ mlp.up.weight.T)) @ mlp.down.weight.T)
 

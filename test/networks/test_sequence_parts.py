@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.attention.causal_transformer import CausalTransformer
-from vla_ros.networks.attention.key_masked_block import KeyMaskedBlock
+from vla_ros.networks.attention.block import Block, BlockOptions
+from vla_ros.networks.attention.transformer import CausalTransformer
 from vla_ros.networks.temporal.frame_padding import frame_sources, without_padding
 from vla_ros.networks.vision.image_patches import check_patch_size, image_patches
 
@@ -11,6 +11,14 @@ from vla_ros.networks.vision.image_patches import check_patch_size, image_patche
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+def block_of(width, n_heads):
+    return Block(
+        BlockOptions(
+            width=width, n_heads=n_heads, mlp_dim=4 * width, norm_first=True, activation="gelu", qkv_bias=False
+        )
+    ).eval()
 
 
 def test_patches_follow_the_guides_arrangement():
@@ -30,34 +38,36 @@ def test_patches_must_tile_the_image():
 
 
 def test_a_block_attends_to_visible_tokens_only():
-    block = KeyMaskedBlock(16, 4).eval()
+    block = block_of(16, 4)
     tokens, visible = torch.randn(2, 5, 16), torch.tensor([[1, 1, 0, 1, 0], [1, 0, 1, 1, 1]]).bool()
     other = torch.where(visible[..., None], tokens, torch.randn(2, 5, 16))
-    mine, others = block(tokens, visible), block(other, visible)
+    mine, others = block(tokens, allow=visible), block(other, allow=visible)
     torch.testing.assert_close(mine[visible], others[visible])
     assert not torch.allclose(block(tokens)[:, 0], mine[:, 0])
 
 
 def test_one_mask_for_all_samples_is_as_good_as_one_each():
-    block = KeyMaskedBlock(16, 4).eval()
+    block = block_of(16, 4)
     tokens, visible = torch.randn(2, 5, 16), torch.tensor([1, 0, 1, 1, 0]).bool()
-    torch.testing.assert_close(block(tokens, visible), block(tokens, visible.expand(2, 5)))
+    torch.testing.assert_close(block(tokens, allow=visible), block(tokens, allow=visible.expand(2, 5)))
 
 
 def test_attention_is_scaled_by_the_width_of_a_head():
-    block = KeyMaskedBlock(8, 2).eval()
+    block = block_of(8, 2)
     tokens = torch.randn(1, 3, 8)
     normed = block.attention_norm(tokens)
-    query, key, value = (part(normed).view(3, 2, 4) for part in (block.query, block.key, block.value))
+    query, key, value = (
+        part(normed).view(3, 2, 4) for part in (block.attention.query, block.attention.key, block.attention.value)
+    )
     scores = torch.einsum("qhd,khd->hqk", query, key) * 4**-0.5
     attended = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value).reshape(1, 3, 8)
-    expected = tokens + block.output(attended)
+    expected = tokens + block.attention.output(attended)
     expected = expected + block.mlp(block.mlp_norm(expected))
     torch.testing.assert_close(block(tokens), expected)
 
 
 @pytest.mark.parametrize(
-    "build", [KeyMaskedBlock, lambda w, h: CausalTransformer(4, w, depth=1, n_heads=h, mlp_dim=8, dropout=0.0)]
+    "build", [block_of, lambda w, h: CausalTransformer(4, w, depth=1, n_heads=h, mlp_dim=8, dropout=0.0)]
 )
 def test_heads_must_divide_the_width(build):
     with pytest.raises(ConfigError, match="n_heads=3 must divide"):

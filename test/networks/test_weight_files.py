@@ -34,9 +34,15 @@ def test_a_file_and_a_folder_that_holds_one_are_its_weights(tmp_path):
 
 def test_a_folder_of_several_files_is_refused_with_their_names(tmp_path):
     (tmp_path / "a.pth").touch()
-    (tmp_path / "b.safetensors").touch()
-    with pytest.raises(ConfigError, match=r"one file of weights, found 2 \(a\.pth, b\.safetensors\); name the file"):
+    (tmp_path / "b.pth").touch()
+    with pytest.raises(ConfigError, match=r"one file of weights, found 2 \(a\.pth, b\.pth\); name the file"):
         find_weights(str(tmp_path))
+
+
+def test_of_two_forms_of_the_same_weights_safetensors_is_read(tmp_path):
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / "model.safetensors").touch()
+    assert find_weights(str(tmp_path)).name == "model.safetensors"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

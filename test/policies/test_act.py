@@ -30,16 +30,24 @@ def policy(*inputs: FeatureSpec, seed: int = 0, sizes=TINY, action_dim: int = 4,
     torch.manual_seed(seed)
     inputs = inputs or (image(FRONT), image(WRIST), vector(STATE, 4))
     config = {"inputs": {i.key: i for i in inputs}, "action": action(action_dim), "action_horizon": 5}
-    if options.get("cvae") and sizes is TINY:
-        config["latent_dim"] = 6
+    if not options.pop("published", False):
+        return build_policy("act_walkthrough", {**config, **sizes, **options})
+    if sizes is TINY:
+        config |= {"latent_dim": 6, "backbone": "cnn", "share_encoder": False}
     return build_policy("act", {**config, **sizes, **options})
 
 
 VARIANTS = {
     "walkthrough": {"n_obs_steps": 3, "head_dims": [32]},
     "spherical": {"coordinates": "spherical", "magnitude_names": MOTION, "head_dims": [32]},
-    "cvae": {"cvae": True},
-    "cvae_shared": {"cvae": True, "share_encoder": True, "tanh": True, "magnitude_weighting": True, "objective": "mse"},
+    "cvae": {"published": True},
+    "cvae_shared": {
+        "published": True,
+        "share_encoder": True,
+        "tanh": True,
+        "magnitude_weighting": True,
+        "objective": "mse",
+    },
 }
 
 
@@ -62,7 +70,7 @@ def test_published_cvae_has_the_paper_s_parts():
     published = {"backbone": "resnet18_frozen_norm", "share_encoder": True, "mlp_dim": 3200, "n_decoder_layers": 7}
     with torch.device("meta"):
         built = policy(
-            image(FRONT, 84), vector(STATE, 14), sizes={}, cvae=True, action_horizon=100, action_dim=4, **published
+            image(FRONT, 84), vector(STATE, 14), sizes={}, published=True, action_horizon=100, action_dim=4, **published
         )
     layer = 4 * 513 * 512 + 512 * 3200 + 3200 + 3200 * 512 + 512 + 2 * 1024
     counts = built.parameter_counts()
@@ -202,12 +210,14 @@ def test_any_of_the_inputs_may_be_absent(inputs, cvae):
 # the walkthrough's --------------------------------------------------------------------------------------------------
 
 
-def test_a_token_is_the_sum_of_image_state_and_position():
+def test_a_token_is_the_sum_of_image_and_state_and_its_position_is_a_sine():
     built = policy(n_obs_steps=3).eval()
     observation = make_example_batch(built.config)
     images = torch.cat([built.encoders.encode(key, observation[key]) for key in (FRONT, WRIST)], dim=-1)
-    expected = built.tokens.visual(images) + built.tokens.state(observation[STATE]) + sine_positions(3, 32)
-    torch.testing.assert_close(built._frame_tokens(built.tokens, observation), expected)
+    expected = built.tokens.visual(images) + built.tokens.state(observation[STATE])
+    encoded = built._encode(observation)
+    torch.testing.assert_close(encoded.tokens.tokens_BLD, expected)
+    torch.testing.assert_close(encoded.memory_BLD, built.encoder(expected + sine_positions(3, 32)))
 
 
 def test_walkthrough_loss_is_weighted_smooth_l1_of_a_bounded_chunk():
@@ -246,7 +256,7 @@ def test_order_of_the_frames_matters():
 
 
 def test_cvae_alone_gives_the_published_objective():
-    built = policy(cvae=True, dropout=0.0)
+    built = policy(published=True, dropout=0.0)
     batch = make_example_batch(built.config)
     batch["action_is_pad"][0, 3:] = True
     output = built.compute_loss(batch, torch.Generator().manual_seed(3))
@@ -263,7 +273,7 @@ def test_cvae_alone_gives_the_published_objective():
 
 
 def test_prediction_uses_the_mean_of_the_prior():
-    built = policy(cvae=True).eval()
+    built = policy(published=True).eval()
     observation = make_example_batch(built.config)
     torch.testing.assert_close(
         built.predict_action_chunk(observation).actions, built._raw(observation, torch.zeros(2, 6))
@@ -273,7 +283,7 @@ def test_prediction_uses_the_mean_of_the_prior():
 
 
 def test_latent_noise_comes_from_the_generator():
-    built = policy(cvae=True, dropout=0.0)
+    built = policy(published=True, dropout=0.0)
     batch = make_example_batch(built.config)
     same, again, other = (built.compute_loss(batch, torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
     assert torch.equal(same, again)
@@ -281,7 +291,7 @@ def test_latent_noise_comes_from_the_generator():
 
 
 def test_padded_actions_are_hidden_from_the_latent():
-    built = policy(cvae=True).eval()
+    built = policy(published=True).eval()
     actions, state = torch.randn(2, 5, 4), torch.randn(2, 4)
     is_pad = torch.tensor([[False, False, True, True, True], [False] * 5])
     mean, _ = built.latent(actions, is_pad, state)
@@ -293,16 +303,17 @@ def test_padded_actions_are_hidden_from_the_latent():
 
 
 def test_a_camera_gives_a_token_per_pixel_of_its_maps_and_latent_and_state_one_each():
-    built = policy(cvae=True)
+    built = policy(published=True)
     observation = make_example_batch(built.config)
-    tokens = built._map_tokens(built.tokens, observation, None)
-    assert tokens.shape == (2, 2 + 2 * 5 * 5, 32)
+    tokens = built._encode(observation).tokens
+    assert tokens.tokens_BLD.shape == (2, 2 + 2 * 5 * 5, 32)
+    assert tokens.segments == (("latent", 1), ("state", 1), (FRONT, 25), (WRIST, 25))
     assert built.tokens.positions().shape == (52, 32)
     assert torch.equal(built.tokens.positions()[2:27], built.tokens.positions()[27:])
 
 
 def test_all_decoder_layers_shape_the_actions():
-    built = policy(cvae=True).eval()
+    built = policy(published=True).eval()
     observation = make_example_batch(built.config)
     reference = built.predict_action_chunk(observation).actions
     for layer in built.decoder.layers:
@@ -317,9 +328,9 @@ def test_all_decoder_layers_shape_the_actions():
 
 @pytest.mark.parametrize("cvae", [False, True])
 def test_given_weights_are_read_into_every_camera(tmp_path, cvae):
-    donor = policy(seed=5, cvae=True).encoders.of(FRONT).state_dict()
+    donor = policy(seed=5, published=True).encoders.of(FRONT).state_dict()
     save_file(donor, tmp_path / "cnn.safetensors")
-    built = policy(cvae=cvae, backbone_weights=str(tmp_path / "cnn.safetensors"))
+    built = policy(published=cvae, backbone_weights=str(tmp_path / "cnn.safetensors"))
     built.load_pretrained()
     for key in (FRONT, WRIST):
         encoder = built.encoders.of(key)
@@ -330,8 +341,7 @@ def test_given_weights_are_read_into_every_camera(tmp_path, cvae):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"cvae": True, "n_obs_steps": 2}, r"cvae sees one frame, but n_obs_steps=2"),
-        ({"cvae": True, "pooling": "spatial_softmax"}, r"cvae takes whole maps as tokens and pools nothing"),
+        ({"published": True, "pooling": "spatial_softmax"}, r"means something only with image_tokens 'frames'"),
         ({"width": 30}, r"n_heads=4 must divide width=30"),
         ({"kl_weight": -1.0}, r"kl_weight=-1 must be at least 0"),
         ({"latent_dim": 0}, r"latent_dim=0 must be at least 1"),
@@ -339,7 +349,7 @@ def test_given_weights_are_read_into_every_camera(tmp_path, cvae):
         ({"head_dims": [0]}, r"head_dims=\[0\] must all be at least 1"),
         ({"objective": "l3"}, r"objective 'l3' is not one of"),
         ({"chunk_size": 8}, r"chunk_size is not a field here"),
-        ({"cvae": True, "coordinates": "spherical", "magnitude_names": MOTION}, r"set tanh to true"),
+        ({"published": True, "coordinates": "spherical", "magnitude_names": MOTION}, r"set tanh to true"),
     ],
 )
 def test_bad_option_is_one_sentence(options, sentence):
@@ -349,7 +359,9 @@ def test_bad_option_is_one_sentence(options, sentence):
 
 def test_points_and_missing_inputs_are_refused():
     points = FeatureSpec("observation.points.lidar", "points", (360, 3), "float32", ("x", "y", "z"))
-    with pytest.raises(ConfigError, match="act sees images and vectors only"):
+    with pytest.raises(
+        ConfigError, match="act_walkthrough sees images and vectors only; name an encoder for it in sensors"
+    ):
         policy(points)
     with pytest.raises(ObservationError, match=rf"'{FRONT}' is missing"):
         policy().predict_action_chunk({STATE: torch.zeros(2, 1, 4)})

@@ -37,12 +37,16 @@ def config(name: str, **options: Any) -> Any:
 
 # policy, mode in which the option means nothing, the option, mode in which it means something
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None]] = [
-    ("act", {}, {"latent_dim": 8}, {"cvae": True}),
-    ("act", {}, {"kl_weight": 1.0}, {"cvae": True}),
+    ("act_walkthrough", {}, {"latent_dim": 8}, {"cvae": True}),
+    ("act_walkthrough", {}, {"kl_weight": 1.0}, {"cvae": True}),
+    ("act", {}, {"pooling": "spatial_softmax"}, {"image_tokens": "frames"}),
+    ("act", {}, {"flow_samples": 2}, {"objective": "flow_matching"}),
+    ("act", {"objective": "flow_matching"}, {"tanh": True}, {}),
     ("act", BINS, {"tanh": True}, {}),
     ("act", {}, {"bins": 16}, BINS),
-    ("act", {"magnitude_weighting": False}, {"magnitude_names": [*MOTION]}, {}),
-    ("act", {}, {"magnitude_max": 1.0}, {"coordinates": "spherical", "magnitude_names": [*MOTION]}),
+    ("act", {}, {"magnitude_names": [*MOTION]}, {"magnitude_weighting": True}),
+    ("act_walkthrough", {"magnitude_weighting": False}, {"magnitude_names": [*MOTION]}, {}),
+    ("act_walkthrough", {}, {"magnitude_max": 1.0}, {"coordinates": "spherical", "magnitude_names": [*MOTION]}),
     ("bc", {}, {"bins": 16}, BINS),
     ("bc", BINS, {"tanh": False}, {}),
     ("bc", {}, {"magnitude_scaling": "sigmoid_tanh"}, {"coordinates": "spherical", "magnitude_names": [*MOTION]}),

@@ -17,12 +17,27 @@ IMAGE = FeatureSpec(FRONT, "image", (16, 16, 3), "uint8", ())
 VECTOR = FeatureSpec(STATE, "vector", (3,), "float32", ("x", "y", "z"))
 ACTION = FeatureSpec("action", "action", (4,), "float32", ("dx", "dy", "dz", "gripper"))
 SMALL = {"width": 16, "n_heads": 2, "dropout": 0.0}
+RT1 = {"trunk": "small_conv", "grid": None, "token_dim": 16, "tokens_per_image": 2, "learner_dim": 8, "depth": 1}
+RT1 |= {"n_heads": 2, "mlp_dim": 16, "n_obs_steps": 1, "dropout": 0.0}
+EXPERTS = {
+    "vision": {"kind": "keypoints", "backbone": "cnn", "n_tokens": 2},
+    "attention": {"depth": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8},
+    "prefix_expert": {"width": 16, "mlp_dim": 16},
+    "action_expert": {"width": 16, "mlp_dim": 16},
+    "text": None,
+}
 ARCHITECTURES = {
     "bc": ("bc", {"hidden_dims": [16], "dropout": 0.0}),
     "bc_gru": ("bc", {"hidden_dims": [16], "dropout": 0.0, "gru_hidden_dim": 8}),
-    "act": ("act", {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]}),
-    "act_cvae": ("act", {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "cvae": True}),
+    "act": (
+        "act_walkthrough",
+        {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": [16]},
+    ),
+    "act_cvae": ("act", {**SMALL, "mlp_dim": 32, "n_encoder_layers": 1, "n_decoder_layers": 1, "backbone": "cnn"}),
     "grp": ("grp", {**SMALL, "depth": 1, "text": None, "n_obs_steps": 1}),
+    "rt1": ("rt1", {**RT1, "text": None}),
+    "pi0": ("pi0", EXPERTS),
+    "flow_ar": ("flow_ar", {**EXPERTS, "autoregressive_weight": 0.0}),
 }
 OBJECTIVES = {
     "mse": {"objective": "mse"},
@@ -32,6 +47,9 @@ OBJECTIVES = {
     "spherical": {"objective": "mse", "coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"], "tanh": True},
     "cross_entropy": {"objective": "cross_entropy", "bins": 11},
     "weighted_bins": {"objective": "cross_entropy", "bins": 11, "magnitude_weighting": True},
+    "flow_matching": {"objective": "flow_matching", "flow_samples": 4},
+    "diffusion": {"objective": "diffusion", "flow_samples": 4},
+    "weighted_flow": {"objective": "flow_matching", "flow_samples": 4, "magnitude_weighting": True},
 }
 
 
@@ -114,8 +132,13 @@ def test_a_step_of_twice_the_weight_counts_twice_in_bins_too():
     [
         (
             "bc",
-            {"objective": "flow_matching"},
-            "objective 'flow_matching' is not one of smooth_l1, mse, l1, cross_entropy",
+            {"objective": "flow_matchin"},
+            "objective 'flow_matchin' is not one of smooth_l1, mse, l1, cross_entropy, flow_matching, diffusion",
+        ),
+        (
+            "bc",
+            {"objective": "flow_matching", "coordinates": "spherical", "magnitude_names": ["dx", "dy", "dz"]},
+            "coordinates 'spherical' are regressed; the objective 'flow_matching' takes noise from cartesian numbers",
         ),
         (
             "grp",
@@ -132,10 +155,10 @@ def test_objectives_that_do_not_fit_are_refused(architecture, options, message):
         build(architecture, **options)
 
 
-def test_rt1_names_its_objective_and_has_no_other():
-    config = {"inputs": {FRONT: IMAGE}, "action": ACTION, "text": None, "trunk": "small_conv"}
-    with pytest.raises(ConfigError, match="objective 'mse' is not one of cross_entropy"):
-        build_policy("rt1", {**config, "objective": "mse"})
+def test_ranges_of_classes_mean_nothing_to_rt1_in_a_regression():
+    config = {"inputs": {FRONT: IMAGE}, "action": ACTION, "text": None, "trunk": "small_conv", "objective": "mse"}
+    with pytest.raises(ConfigError, match="means something only with objective 'cross_entropy'"):
+        build_policy("rt1", {**config, "ranges": {"dx": (-2.0, 2.0)}})
 
 
 def test_what_stands_before_an_episodes_begin_never_reaches_a_policy_without_memory():

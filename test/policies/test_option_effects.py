@@ -11,7 +11,7 @@ FRONT, WRIST, STATE = "observation.images.front", "observation.images.wrist", "o
 MOTION = ("dx", "dy", "dz")
 SPHERICAL = {"coordinates": "spherical", "magnitude_names": MOTION}
 ACT = {"width": 16, "n_heads": 2, "mlp_dim": 16, "n_encoder_layers": 1, "n_decoder_layers": 1, "head_dims": (16,)}
-CVAE = {**ACT, "cvae": True, "backbone": "cnn_coarse", "latent_dim": 4}
+CVAE = {**ACT, "backbone": "cnn_coarse", "latent_dim": 4}
 GRP = {"width": 16, "depth": 1, "n_heads": 2, "text": None}
 RT1 = {"trunk": "small_conv", "grid": None, "token_dim": 16, "tokens_per_image": 2, "learner_dim": 8, "depth": 1}
 RT1 |= {"n_heads": 2, "mlp_dim": 16, "bins": 16, "text": None}
@@ -68,7 +68,7 @@ def where_training_draws(built) -> set[str]:
     ("name", "options", "places"),
     [
         pytest.param(
-            "act",
+            "act_walkthrough",
             {**ACT, "n_obs_steps": 3},
             [f"encoder.layers.0.{part}" for part in ENCODER]
             + [f"decoder.layers.0.{part}" for part in DECODER]
@@ -83,11 +83,11 @@ def where_training_draws(built) -> set[str]:
             + ["head.2"],
             id="act_cvae",
         ),
-        pytest.param("grp", GRP, ["blocks.0", "blocks.0.dropout", "blocks.0.mlp.3"], id="grp"),
+        pytest.param("grp", GRP, ["blocks.0.attention", "blocks.0.dropout"], id="grp"),
         pytest.param(
             "rt1",
             {**RT1, "n_obs_steps": 3},
-            [f"transformer.layers.0.{part}" for part in ("self_attn", "dropout", "dropout1", "dropout2")],
+            [f"transformer.layers.0.{part}" for part in ("attention", "dropout", "mlp.dropout")],
             id="rt1",
         ),
     ],
@@ -99,7 +99,8 @@ def test_dropout_acts_on_attention_on_feed_forwards_and_on_what_they_add(name, o
 
 @pytest.mark.parametrize(("options", "of_its_own"), [(ACT, 0), (CVAE, 64 * 16 + 16)], ids=["act", "act_cvae"])
 def test_act_has_one_encoder_for_all_cameras_or_one_each(options, of_its_own):
-    shared, separate = (policy("act", share_encoder=share, **options) for share in (True, False))
+    name = "act" if options is CVAE else "act_walkthrough"
+    shared, separate = (policy(name, share_encoder=share, **options) for share in (True, False))
     counts, more = shared.parameter_counts(), separate.parameter_counts()
     assert more["encoders"] == 2 * counts["encoders"]
     assert more["tokens"] == counts["tokens"] + of_its_own  # a camera's maps to the tokens' width
@@ -114,7 +115,7 @@ def test_divergence_counts_by_its_weight(weight):
     torch.testing.assert_close(output.loss, output.terms["l1"] + weight * output.terms["kl"])
 
 
-@pytest.mark.parametrize(("name", "options"), [("bc", {"hidden_dims": (16,)}), ("act", ACT)])
+@pytest.mark.parametrize(("name", "options"), [("bc", {"hidden_dims": (16,)}), ("act_walkthrough", ACT)])
 @pytest.mark.parametrize("longest", [0.5, 1.0])
 def test_longest_motion_has_the_length_of_magnitude_max_in_prediction_and_loss(name, options, longest):
     built = policy(name, magnitude_max=longest, dropout=0.0, **SPHERICAL, **options)

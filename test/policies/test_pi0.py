@@ -320,7 +320,7 @@ def test_every_weight_is_trained_but_those_nobody_reads_and_the_bias_of_keys():
     untrained = {name for name, p in built.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-5}
     # what the last layer makes of the prefix's tokens after attention is seen by no action
     last = "prefix_expert.layers.1."
-    unread = {last + part for part in ("query.weight", "output.weight", "mlp_norm.weight")}
+    unread = {last + part for part in ("attention.query.weight", "attention.output.weight", "mlp_norm.weight")}
     unread |= {f"{last}mlp.{part}.weight" for part in ("gate", "up", "down")} | {"prefix_expert.final_norm.weight"}
     # a bias of keys adds the same to all scores of a query, which softmax does not see
     assert untrained == unread | {"cameras.encoders.0.encoder.layers.0.key.bias"}

@@ -12,7 +12,15 @@ from vla_ros.policies.examples import make_example_batch
 
 FOLDER = Path(__file__).parents[2] / "config" / "policies"
 FILES = sorted([*FOLDER.glob("bc_*.yaml"), *FOLDER.glob("act*.yaml")])
-CPU_SIZES = ["bc_resnet_small", "bc_vit_small", "bc_gru_small", "bc_spherical_small", "act_small", "act_cvae_small"]
+CPU_SIZES = [
+    "bc_resnet_small",
+    "bc_vit_small",
+    "bc_gru_small",
+    "bc_spherical_small",
+    "act_small",
+    "act_walkthrough_small",
+]
+CPU_SIZES += ["act_cvae_small"]
 
 INPUTS = {
     key: FeatureSpec(key, "image", (84, 84, 3), "uint8", ("height", "width", "channels"))
@@ -24,7 +32,8 @@ ACTION = FeatureSpec("action", "action", (4,), "float32", ("dx", "dy", "dz", "gr
 
 def build(path):
     options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    name = "act" if path.stem.startswith("act") else "bc"
+    names = ("act_walkthrough", "act", "bc")
+    name = next(name for name in names if path.stem.startswith(name))
     return build_policy(name, {**options, "inputs": INPUTS, "action": ACTION}, str(path))
 
 

@@ -106,7 +106,7 @@ def test_six_frames_become_48_tokens():
     assert built.tokens_per_frame == 8
     assert built.transformer.positions_LD.shape == (48, 512)
     assert len(built.transformer.layers) == 8
-    assert all(layer.norm_first for layer in built.transformer.layers)
+    assert all(layer.options.norm_first for layer in built.transformer.layers)
 
 
 def test_the_options_file_of_the_published_size_is_the_published_size():
@@ -353,7 +353,7 @@ def test_a_missing_or_misshapen_instruction_is_one_sentence():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"n_heads": 3}, "n_heads=3 must divide the tokens' width 16"),
+        ({"n_heads": 3}, "n_heads=3 must divide width=16"),
         ({"bins": 1}, "bins=1 must be at least 2"),
         ({"grid": 0}, "grid=0 must be at least 1"),
         ({"dropout": 1.0}, "dropout=1 must be at least 0 and below 1"),

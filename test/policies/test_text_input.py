@@ -34,7 +34,7 @@ def build(**options):
 
 
 def test_a_flow_policy_reads_what_the_text_processor_makes():
-    built = build(text={"kind": "characters"})
+    built = build(text={"kind": "characters", "length": 16})
     observation = make_example_batch(built.config)
     actions = []
     for words in ("push the puck", "open"):

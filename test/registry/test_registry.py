@@ -8,10 +8,10 @@ from vla_ros.cli.main import main
 from vla_ros.data_types import ConfigError
 from vla_ros.registry import (
     ACTION_HEAD_REGISTRY,
+    ACTION_HEADS,
     BACKENDS,
     ENCODER_REGISTRY,
     ENCODERS,
-    HEADS,
     KINDS,
     OBJECTIVES,
     BrokenPartError,
@@ -74,7 +74,7 @@ def test_a_thing_may_be_registered_by_its_place_and_is_imported_when_asked_for(s
 
 def test_the_dictionaries_of_published_models_are_these_registries():
     assert ENCODER_REGISTRY is ENCODERS
-    assert ACTION_HEAD_REGISTRY is HEADS
+    assert ACTION_HEAD_REGISTRY is ACTION_HEADS
 
 
 def test_registering_the_same_thing_again_changes_nothing(shapes):

@@ -39,7 +39,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bc_vit_small": ("bc", {"hidden_dims": (16,), "backbone": "vit_small", "pooling": "spatial_softmax"}),
     "bc_gru": ("bc", {"hidden_dims": (16,), "gru_hidden_dim": 16, "n_obs_steps": 4}),
     "bc_spherical": ("bc", {"hidden_dims": (16,), "coordinates": "spherical", **_MOTION}),
-    "act": ("act", {**_ACT, "n_obs_steps": 2}),
+    "act": ("act_walkthrough", {**_ACT, "n_obs_steps": 2}),
     "act_cvae": ("act", {**_ACT, "cvae": True, "backbone": "cnn_coarse", "latent_dim": 4}),
     "grp": ("grp", {**_GRP, "text": {"kind": "characters"}}),
     "rt1": ("rt1", {**_RT1, "text": None}),

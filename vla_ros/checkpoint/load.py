@@ -21,7 +21,7 @@ from vla_ros.checkpoint.weights import load_weights
 from vla_ros.contract import RobotContract, is_hash_of, load_contract
 from vla_ros.data_types import CheckpointError, ConfigError, ContractError
 from vla_ros.data_types.foreign_text import plain
-from vla_ros.policies import Policy, policy_class, policy_config
+from vla_ros.policies import Policy, current_policy, policy_class, policy_config
 from vla_ros.processors import Processors
 from vla_ros.registry import check_provided
 from vla_ros.schema import Section, load_yaml
@@ -128,6 +128,7 @@ def _policy(path: Path, processors: Processors) -> Policy:
     name, options = section.scalar("policy", str), section.section("config").content
     section.finish()
     try:
+        name, options = current_policy(name, options, f"{source}: config")
         kind, config = policy_class(name), policy_config(name, options, f"{source}: config")
     except ConfigError as reason:
         raise CheckpointError(str(reason)) from reason

@@ -4,6 +4,7 @@ The policy is first built without memory, on torch's meta device, and compared w
 shapes and types must be equal, so that what is then built for real is as large as the file.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
@@ -28,6 +29,8 @@ from vla_ros.checkpoint.tensor_files import (
 from vla_ros.data_types import CheckpointError, ConfigError
 from vla_ros.networks.earlier_weights import upgraded_weights
 from vla_ros.policies import Policy, PolicyConfig, options_of
+
+_LOG = logging.getLogger(__name__)
 
 GIB = 1 << 30
 SPARE_BYTES = GIB // 4
@@ -65,7 +68,11 @@ def load_weights(config: PolicyConfig, kind: type[Policy], source: str, weights:
         )
     policy = _built(lambda: kind(config), source)
     try:
-        if is_earlier:  # what is there and what is not has been compared; a tensor of two names is there once
+        if is_earlier:
+            _LOG.warning(
+                "%s: its weights have names of an earlier version, and are taken for what they are now", weights
+            )
+            # what is there and what is not has been compared; a tensor of two names is there once
             policy.load_state_dict(upgraded_weights(policy, load_file(weights)), strict=False)
         else:
             load_model(policy, weights, strict=True)

@@ -12,7 +12,7 @@ from vla_ros.data_types import ConfigError, nearest_name
 if TYPE_CHECKING:
     from vla_ros.cli.arguments import Subparsers
 
-FILES = ("contract", "recipe", "sim", "policy_node")
+FILES = ("contract", "recipe", "sim", "sim_mobile_base", "policy_node")
 
 
 def add_parser(commands: "Subparsers") -> None:
@@ -66,6 +66,10 @@ def schema_of(name: str) -> dict[str, Any]:
         from vla_ros.sim.metaworld.config import SimConfig
 
         return json_schema(SimConfig, "Simulated robot")
+    if name == "sim_mobile_base":
+        from vla_ros.sim.mobile_base.config import MobileBaseConfig
+
+        return json_schema(MobileBaseConfig, "Simulated mobile base")
     if name == "policy_node":
         from vla_ros.nodes.common.parameters import parameter_schema
         from vla_ros.nodes.policy.policy_parameters import POLICY_PARAMETERS

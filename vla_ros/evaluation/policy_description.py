@@ -16,7 +16,15 @@ from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
-from vla_ros.policies import PolicyConfig, image_shape, options_of, policy_class, policy_config, policy_names
+from vla_ros.policies import (
+    PolicyConfig,
+    current_policy,
+    image_shape,
+    options_of,
+    policy_class,
+    policy_config,
+    policy_names,
+)
 from vla_ros.policies.examples import make_example_batch
 from vla_ros.schema import SchemaField, fields_of, load_yaml, to_plain
 
@@ -107,6 +115,8 @@ def describe_policy(
         ContractError: The robot has no feature of such a key.
         ConfigError: The options are malformed, or the architecture cannot take these inputs.
     """
+    name, options = current_policy(chosen.policy, chosen.options, chosen.source)
+    chosen = replace(chosen, policy=name, options=options)
     kind = policy_class(chosen.policy)
     inputs = select_inputs(contract, keys, image_size)
     given = {**chosen.options, "inputs": inputs, "action": contract.features[contract.action.key]}

@@ -1,15 +1,21 @@
 """Parts that architectures share: backbones, pooling, heads. Tensors in, tensors out; no feature keys, no losses."""
 
 from vla_ros.networks.attention.context import Context, EncodedContext, continue_context, encode_context
-from vla_ros.networks.attention.gemma_block import AttentionOptions, Expert, ExpertOptions
-from vla_ros.networks.attention.joint_attention import KeysValues, Segment, joint_attention, joint_keys_values
+from vla_ros.networks.attention.embeddings import FlowTokens, sine_positions, sine_positions_2d, time_embedding
+from vla_ros.networks.attention.joint_attention import (
+    AttentionOptions,
+    Expert,
+    ExpertOptions,
+    KeysValues,
+    Segment,
+    apply_rotary,
+    joint_attention,
+    joint_keys_values,
+    rotary_angles,
+)
 from vla_ros.networks.attention.masks import block_causal_mask, block_starts, hide, token_positions
-from vla_ros.networks.attention.rotary import apply_rotary, rotary_angles
-from vla_ros.networks.attention.sine_positions import sine_positions, sine_positions_2d
 from vla_ros.networks.attention.transformer import TransformerDecoder, TransformerEncoder
-from vla_ros.networks.heads.flow_tokens import FlowTokens
 from vla_ros.networks.heads.mlp import build_head, mlp
-from vla_ros.networks.heads.time_embedding import time_embedding
 from vla_ros.networks.language.text_tokens import TextTokens
 from vla_ros.networks.vision.backbone_weights import load_backbone_weights
 from vla_ros.networks.vision.backbones import Backbone, ConvStack, backbone_names, build_backbone, register_backbone

@@ -75,7 +75,8 @@ def only_file(files: Sequence[Path], where: str, endings: Sequence[str]) -> Path
     Raises:
         ConfigError: There is none, or several.
     """
-    found = [file for file in files if file.suffix in endings]
+    kinds = [[file for file in files if file.suffix == ending] for ending in endings]
+    found = next((kind for kind in kinds if kind), [])  # several forms of one thing: the first of `endings`
     if len(found) == 1 and found[0].is_file():
         return found[0]
     if not found:

@@ -1,14 +1,15 @@
 """Losses: numbers in, a scalar out. They know shapes and padding, no architecture, feature or file."""
 
 from vla_ros.objectives.binned import ActionBins
-from vla_ros.objectives.cross_entropy import UniformBins, cross_entropy
+from vla_ros.objectives.cross_entropy import BinnedActions, UniformBins, cross_entropy
 from vla_ros.objectives.diffusion import Diffusion, DiffusionDraw
-from vla_ros.objectives.flow_matching import FlowDraw, draw_flow, integrate_flow, sample_flow_time
-from vla_ros.objectives.kl import kl_to_standard_normal, sample_gaussian
-from vla_ros.objectives.noise import sample_noise
+from vla_ros.objectives.flow_matching import FlowDraw, FlowMatching, draw_flow, integrate_flow, sample_flow_time
+from vla_ros.objectives.noise import Denoiser, Noised, kl_to_standard_normal, sample_gaussian, sample_noise
 from vla_ros.objectives.regression import l1, magnitude_weight, masked_mean, mse, padding_of_numbers, smooth_l1
 from vla_ros.objectives.spherical import (
+    CartesianMotion,
     MagnitudeScaling,
+    SphericalMotion,
     scale_to_spherical,
     spherical_error,
     to_cartesian,
@@ -17,10 +18,16 @@ from vla_ros.objectives.spherical import (
 
 __all__ = [
     "ActionBins",
+    "BinnedActions",
+    "CartesianMotion",
+    "Denoiser",
     "Diffusion",
     "DiffusionDraw",
     "FlowDraw",
+    "FlowMatching",
     "MagnitudeScaling",
+    "Noised",
+    "SphericalMotion",
     "UniformBins",
     "cross_entropy",
     "draw_flow",

@@ -4,6 +4,7 @@ Axis legend: B batch, H action_horizon, A action_dim, V bins.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,3 +59,31 @@ def cross_entropy(logits_BHAV: Tensor, bins_BHA: Tensor, is_pad_BH: Tensor, weig
     loss = functional.cross_entropy(logits_BHAV.flatten(0, 2), bins_BHA.flatten(), reduction="none")
     loss_BHA = loss.view_as(bins_BHA)
     return masked_mean(loss_BHA if weight_BH1 is None else loss_BHA * weight_BH1, is_pad_BH)
+
+
+@dataclass(frozen=True)
+class BinnedActions:
+    """The objective: a network's logits over bins of [−1, 1] for each action number; the likeliest bin is the action.
+
+    Attributes:
+        bins: V.
+    """
+
+    bins: int = 256
+
+    @classmethod
+    def from_options(cls, options: Any) -> "BinnedActions":
+        """Build it of a policy's options."""
+        return cls(options.bins)
+
+    def actions(self, logits_BHAV: Tensor) -> Tensor:
+        """Return actions, float [B, H, A]."""
+        return self._values.decode(logits_BHAV.argmax(dim=-1))
+
+    def loss(self, logits_BHAV: Tensor, target_BHA: Tensor, is_pad_BH: Tensor, weight_BH1: Tensor | None) -> Tensor:
+        """Return the cross-entropy of the bins that the targets fall in."""
+        return cross_entropy(logits_BHAV, self._values.encode(target_BHA), is_pad_BH, weight_BH1=weight_BH1)
+
+    @property
+    def _values(self) -> UniformBins:
+        return UniformBins(-1.0, 1.0, self.bins)

@@ -8,18 +8,17 @@ Axis legend: B batch, H action_horizon, A action_dim. Step t runs from 0 (nearly
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from operator import mul
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.objectives.noise import draw_with, sample_noise
+from vla_ros.objectives.noise import Denoiser, draw_with, sample_noise
 from vla_ros.objectives.regression import mse, of_numbers, padding_of_numbers
 
 OFFSET = 0.008
@@ -46,9 +45,9 @@ class DiffusionDraw:
     is_pad_BH: Tensor
     dim_is_pad_BA: Tensor | None = None
 
-    def loss(self, predicted_BHA: Tensor) -> Tensor:
+    def loss(self, predicted_BHA: Tensor, weight_BH1: Tensor | None = None) -> Tensor:
         """Return the mean squared error of the noise predicted, over the steps that are not padding."""
-        return mse(predicted_BHA, self.noise_BHA, padding_of_numbers(self.is_pad_BH, self.dim_is_pad_BA))
+        return mse(predicted_BHA, self.noise_BHA, padding_of_numbers(self.is_pad_BH, self.dim_is_pad_BA), weight_BH1)
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,13 @@ class Diffusion:
         spacing: Which levels are visited. ``trailing`` includes the noisiest, at which sampling begins; ``leading``
             includes the least noisy instead.
 
+        term: What the loss is called in logs.
+
     Raises:
         ConfigError: Steps below 1 or more sampled than trained, a limit of 0 or less, or an unknown spacing.
     """
+
+    term: ClassVar[str] = "diffusion"
 
     train_steps: int = 100
     sample_steps: int = 10
@@ -89,6 +92,11 @@ class Diffusion:
         if self.spacing not in known:
             hint = nearest_name(self.spacing, known)
             raise ConfigError(f"spacing '{self.spacing}' is not one of {', '.join(known)}.{hint}")
+
+    @classmethod
+    def from_options(cls, options: Any) -> "Diffusion":
+        """Build it of a policy's options."""
+        return cls(options.diffusion_train_steps, options.flow_steps, options.diffusion_clip)
 
     @cached_property
     def betas(self) -> tuple[float, ...]:
@@ -172,18 +180,23 @@ class Diffusion:
             noise_BHA = (x_BHA - math.sqrt(alpha_bar) * actions_BHA) / math.sqrt(1.0 - alpha_bar)
         return math.sqrt(target_alpha_bar) * actions_BHA + math.sqrt(1.0 - target_alpha_bar) * noise_BHA
 
-    def sample(self, predict_noise: Callable[[Tensor, Tensor], Tensor], noise_BHA: Tensor) -> Tensor:
+    def sample(self, predict: Denoiser, noise_BHA: Tensor, prefix_BPA: Tensor | None = None) -> Tensor:
         """Go from noise to actions, through the levels of `timesteps`.
 
         Args:
-            predict_noise: (x [B, H, A], time [B] as in `DiffusionDraw`) → noise [B, H, A]; called `sample_steps` times.
+            predict: Predicts the noise, float [B, H, A]; called `sample_steps` times.
             noise_BHA: Where to start, standard normal, float [B, H, A].
+            prefix_BPA: Actions known already, the first P of the chunk: at every level they have its noise, and the
+                others are drawn along by them.
         """
-        x_BHA, steps = noise_BHA, self.timesteps
+        x_BHA, steps, known = noise_BHA, self.timesteps, 0 if prefix_BPA is None else prefix_BPA.shape[1]
         for step, target in zip(steps, (*steps[1:], None), strict=True):
+            if prefix_BPA is not None and known:
+                signal, noise = math.sqrt(self.alpha_bars[step]), math.sqrt(1.0 - self.alpha_bars[step])
+                x_BHA = torch.cat([signal * prefix_BPA + noise * noise_BHA[:, :known], x_BHA[:, known:]], dim=1)
             time_B = self._time(torch.full((len(x_BHA),), step, device=x_BHA.device))
-            x_BHA = self.denoised(x_BHA, predict_noise(x_BHA, time_B), step, target)
-        return x_BHA
+            x_BHA = self.denoised(x_BHA, predict(x_BHA, time_B), step, target)
+        return x_BHA if prefix_BPA is None else torch.cat([prefix_BPA, x_BHA[:, known:]], dim=1)
 
     def _time(self, step_B: Tensor) -> Tensor:
         return step_B.float() / self.train_steps

@@ -8,7 +8,8 @@ Axis legend: the last axis holds (x, y, z) or (m, θ, φ); any axes before it.
 """
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,6 +74,50 @@ def spherical_error(predicted: Tensor, target_motion: Tensor) -> Tensor:
     elevation = torch.where(length > FLOOR, difference[..., 1], none)
     azimuth = torch.where(across > FLOOR, azimuth, none)
     return torch.stack([difference[..., 0], elevation, azimuth], dim=-1)
+
+
+@dataclass(frozen=True)
+class CartesianMotion:
+    """A motion predicted as it is."""
+
+    @classmethod
+    def from_options(cls, options: Any) -> "CartesianMotion":  # noqa: ARG003  # it has none
+        """Build it of a policy's options."""
+        return cls()
+
+    def motion(self, bounded: Tensor) -> Tensor:
+        """Return (x, y, z), float [..., 3]."""
+        return bounded
+
+    def error(self, bounded: Tensor, target_motion: Tensor) -> Tensor:
+        """Return the differences to a target (x, y, z), float [..., 3]."""
+        return bounded - target_motion
+
+
+@dataclass(frozen=True)
+class SphericalMotion:
+    """A motion of three numbers predicted as length and direction.
+
+    Attributes:
+        scaling, largest: As in `scale_to_spherical`.
+    """
+
+    scaling: MagnitudeScaling = "affine"
+    largest: float = CUBE
+
+    @classmethod
+    def from_options(cls, options: Any) -> "SphericalMotion":
+        """Build it of a policy's options."""
+        return cls(options.magnitude_scaling, options.magnitude_max)
+
+    def motion(self, bounded: Tensor) -> Tensor:
+        """Return (x, y, z) of network outputs in [−1, 1], float [..., 3]."""
+        # a length may reach beyond the cube that bounded actions lie in
+        return to_cartesian(scale_to_spherical(bounded, self.scaling, self.largest)).clamp(-1.0, 1.0)
+
+    def error(self, bounded: Tensor, target_motion: Tensor) -> Tensor:
+        """Return the differences of (m, θ, φ) to a target (x, y, z), float [..., 3]."""
+        return spherical_error(scale_to_spherical(bounded, self.scaling, self.largest), target_motion)
 
 
 def _angle(opposite: Tensor, adjacent: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from vla_ros.policies.base import (
     PolicyState,
     image_shape,
 )
+from vla_ros.policies.old_names import current_policy
 from vla_ros.policies.registry import build_policy, options_of, policy_class, policy_config, policy_names
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PolicyOutput",
     "PolicyState",
     "build_policy",
+    "current_policy",
     "image_shape",
     "options_of",
     "policy_class",

@@ -1,4 +1,7 @@
-"""The interface of every architecture: a config, two methods and no hidden state. No rclpy, no datasets.
+"""The interface of every architecture, and what surrounds it: checks, no gradients, committed actions, named tensors.
+
+An architecture's own file holds two methods: `Policy.training_loss` and `Policy.infer`. It has no hidden state. No
+rclpy, no datasets.
 
 Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, C channels, h, w pixels.
 
@@ -20,9 +23,9 @@ checkpoint's processors:
                                            all but the newest did
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -30,7 +33,8 @@ from torch import Tensor, nn
 
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
-from vla_ros.processors import TextSpec, form_of
+from vla_ros.networks.attention.block import Attention
+from vla_ros.processors import ACTION_DIM_IS_PAD, TextSpec, form_of
 from vla_ros.registry import OWN, TEXT_MODELS, check_names
 from vla_ros.schema import About, Checked
 
@@ -48,11 +52,17 @@ class PolicyConfig(Checked):
     """Configuration common to all architectures; each adds its own fields, checked when built.
 
     Attributes:
+        architecture: Of the class: what messages call it.
+        input_kinds: Of the class: kinds of features that it takes as they are; None takes any.
+        needs_camera: Of the class: whether one input at least must be a camera.
         text_kinds: Of the class: the kinds of text that the architecture can read; of another package, it reads those
             that have one of these kinds' form.
-        takes_goal_image: Of the class: whether it can follow a picture of the goal, ``goal.image``.
+        takes_goal_image: Of the class: whether it can follow an image of the goal, ``goal.image``.
     """
 
+    architecture: ClassVar[str] = "this policy"
+    input_kinds: ClassVar[tuple[str, ...] | None] = None
+    needs_camera: ClassVar[bool] = False
     text_kinds: ClassVar[tuple[str, ...]] = ()
     takes_goal_image: ClassVar[bool] = False
 
@@ -79,6 +89,7 @@ class PolicyConfig(Checked):
             )
         if not self.inputs:
             raise ConfigError("inputs is empty; a policy needs at least one feature to see.")
+        self._check_inputs()
         if GOAL_IMAGE in self.inputs and not self.takes_goal_image:
             raise ConfigError(
                 f"inputs: '{GOAL_IMAGE}' is the picture of a goal, which this policy cannot follow; remove it."
@@ -94,15 +105,40 @@ class PolicyConfig(Checked):
             return kind in cls.text_kinds
         return form_of(kind) in {form_of(known) for known in cls.text_kinds}
 
+    def _check_inputs(self) -> None:
+        for key, spec in self.inputs.items():
+            if self.input_kinds is not None and spec.kind not in self.input_kinds and key not in self.encoded_inputs:
+                kinds = " and ".join(f"{kind}s" for kind in self.input_kinds)
+                remedy = "; name an encoder for it in sensors" if hasattr(self, "sensors") else ""
+                raise ConfigError(f"inputs: '{key}' holds {spec.kind}; {self.architecture} sees {kinds} only{remedy}.")
+        if self.needs_camera and not any(key != GOAL_IMAGE for key in self.image_keys):
+            raise ConfigError(
+                f"inputs: no camera among {', '.join(self.inputs)}; {self.architecture} needs at least one."
+            )
+
+    @property
+    def encoded_inputs(self) -> tuple[str, ...]:
+        """Inputs that a sensor encoder turns into tokens; the architecture itself does not see them."""
+        return ()
+
     @property
     def image_keys(self) -> tuple[str, ...]:
         """Keys of the image inputs, in order."""
-        return tuple(key for key, spec in self.inputs.items() if spec.kind == "image")
+        return self._keys_of("image")
+
+    @property
+    def vector_keys(self) -> tuple[str, ...]:
+        """Keys of the vector inputs (proprioception), in order."""
+        return self._keys_of("vector")
+
+    def _keys_of(self, kind: str) -> tuple[str, ...]:
+        encoded = self.encoded_inputs
+        return tuple(key for key, spec in self.inputs.items() if spec.kind == kind and key not in encoded)
 
     @property
     def state_dim(self) -> int:
         """Numbers in all vector inputs together."""
-        return sum(spec.shape[0] for spec in self.inputs.values() if spec.kind == "vector")
+        return sum(self.inputs[key].shape[0] for key in self.vector_keys)
 
     @property
     def action_dim(self) -> int:
@@ -164,20 +200,46 @@ class LossOutput:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a prediction is made with, beside the observation.
+
+    Attributes:
+        state: What the last prediction of this episode returned, None at its start.
+        generator: Source of sampling noise; None is torch's own.
+        prefix_BPA: Actions that are committed already and will be executed whatever is predicted: the first P steps of
+            the chunk, normalised, float [B, P, A]; P may be 0.
+        dim_is_pad_BA: bool [B, A], True for numbers that a sample's robot does not have; None: all there.
+    """
+
+    state: PolicyState | None
+    generator: torch.Generator | None
+    prefix_BPA: Tensor
+    dim_is_pad_BA: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class PolicyOutput:
     """A prediction.
 
     Attributes:
         actions: Normalised actions, float32 [B, H, A].
         state: State to pass in with the next observation of the same episode, or None.
+        intermediates: Name → tensor computed on the way, such as ``tokens`` [B, L, D], ``mask`` (True: may be attended
+            to) and ``attention`` weights by layer; empty unless asked for.
+        segments: What the tokens stand for: (name, number of tokens) in their order, adding up to L.
     """
 
     actions: Tensor
     state: PolicyState | None = None
+    intermediates: Mapping[str, Tensor] = field(default_factory=dict)
+    segments: tuple[tuple[str, int], ...] = ()
 
 
-class Policy(nn.Module, ABC):
+class Policy(nn.Module):
     """An architecture. Subclasses set `config_class` and `name`, and hold no state of an episode.
+
+    A subclass has `training_loss` and `infer`; what surrounds them is done here. One that replaces `compute_loss` and
+    `predict_action_chunk` instead works as well, but no committed action conditions it and it names no tensors.
 
     Attributes:
         pads_actions: Of the class: whether numbers of the action that a sample's robot lacks are left out of the loss;
@@ -195,16 +257,31 @@ class Policy(nn.Module, ABC):
         super().__init__()
         self.config = config
 
-    @abstractmethod
+    def training_loss(self, batch: Batch, generator: torch.Generator | None) -> LossOutput:
+        """Return the loss of a batch that was checked; padded steps must contribute nothing to it."""
+        raise NotImplementedError(f"{type(self).__name__} has no training_loss.")
+
+    def infer(self, observation: Batch, request: Request) -> PolicyOutput:
+        """Predict from an observation that was checked; runs without gradients.
+
+        Tensors put into ``intermediates`` cost nothing where they exist anyway; `predict` adds attention weights.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no infer.")
+
     def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
         """Return the training loss of a batch; padded steps contribute nothing to it.
 
         Args:
             batch: As in the module's docstring, with ``action`` and ``action_is_pad``.
             generator: Source of sampling noise, for policies that draw it.
-        """
 
-    @abstractmethod
+        Raises:
+            ObservationError: Keys or shapes differ from the config's; lists them.
+        """
+        self.check_observation(batch)
+        self._check_actions(batch)
+        return self.training_loss(batch, generator)
+
     def predict_action_chunk(
         self, observation: Batch, state: PolicyState | None = None, generator: torch.Generator | None = None
     ) -> PolicyOutput:
@@ -221,6 +298,66 @@ class Policy(nn.Module, ABC):
         Raises:
             ObservationError: Keys or shapes differ from those trained on; lists them.
         """
+        return self.predict(observation, state, generator)
+
+    def predict(
+        self,
+        observation: Batch,
+        state: PolicyState | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefix: Tensor | None = None,
+        return_intermediates: bool = False,
+    ) -> PolicyOutput:
+        """Predict as `predict_action_chunk`, continuing committed actions, or showing what is computed on the way.
+
+        Args:
+            observation: As there.
+            state: As there.
+            generator: As there.
+            prefix: The first P ≤ H actions of the chunk, normalised, float [B, P, A], where they are committed already
+                (real-time chunking); they are returned unchanged. Whether the others continue them: `follows_prefix`.
+            return_intermediates: Whether `PolicyOutput.intermediates` and ``segments`` are wanted. Attention weights
+                are then computed a second time, in full.
+
+        Raises:
+            ObservationError: Keys or shapes differ from those trained on, or the prefix's do.
+        """
+        replaced = type(self).infer is Policy.infer
+        with torch.no_grad(), _recorded_attention(self, return_intermediates) as attention:
+            if replaced:
+                output = self.predict_action_chunk(observation, state, generator)
+                prefix_BPA = self._checked_prefix(prefix, output.actions)
+            else:
+                self.check_observation(observation)
+                like = observation[next(key for key in self.config.inputs if key in observation)]
+                prefix_BPA = self._checked_prefix(prefix, like)
+                request = Request(state, generator, prefix_BPA, observation.get(ACTION_DIM_IS_PAD))
+                output = self.infer(observation, request)
+            if committed := prefix_BPA.shape[1]:
+                output = replace(output, actions=torch.cat([prefix_BPA, output.actions[:, committed:]], dim=1))
+        if not return_intermediates:
+            return PolicyOutput(output.actions, output.state)
+        return replace(output, intermediates={**output.intermediates, **attention})
+
+    @property
+    def follows_prefix(self) -> bool:
+        """Whether later steps of a chunk take committed ones into account; else those are only put in their place."""
+        return bool(getattr(getattr(self, "objective", None), "is_denoising", False))
+
+    def _checked_prefix(self, prefix: Tensor | None, like: Tensor) -> Tensor:
+        """Return the prefix, float [B, P, A]; P is 0 without one."""
+        batch_size, horizon, size = len(like), self.config.action_horizon, self.config.action_dim
+        if prefix is None:
+            return like.new_zeros(batch_size, 0, size)
+        got = tuple(prefix.shape)
+        if len(got) != 3 or (got[0], got[2]) != (batch_size, size) or got[1] > horizon:
+            raise ObservationError(
+                f"Policy {self.name}: prefix must be [B={batch_size}, P ≤ {horizon}, A={size}], got {list(got)}."
+            )
+        if not bool(prefix.isfinite().all()):
+            raise ObservationError(f"Policy {self.name}: prefix holds numbers that are not finite.")
+        return prefix.to(like)
 
     def load_pretrained(self) -> None:
         """Take up the pretrained weights that the config names, if any; called once, before training.
@@ -255,9 +392,23 @@ class Policy(nn.Module, ABC):
         if problems:
             raise ObservationError(f"Policy {self.name}: {'; '.join(problems)}.")
 
+    def _check_actions(self, batch: Batch) -> None:
+        """Refuse a training batch whose actions or padding are missing or of other shapes."""
+        horizon, size = self.config.action_horizon, self.config.action_dim
+        wanted: dict[str, tuple[str | int, ...]] = {"action": ("B", horizon, size), "action_is_pad": ("B", horizon)}
+        problems = []
+        for key, shape in wanted.items():
+            if key not in batch:
+                problems.append(f"'{key}' is missing (given: {', '.join(batch)})")
+            elif len(batch[key].shape) != len(shape) or tuple(batch[key].shape[1:]) != shape[1:]:
+                problems.append(f"'{key}' must be [{', '.join(map(str, shape))}], got {list(batch[key].shape)}")
+        if problems:
+            raise ObservationError(f"Policy {self.name}: {'; '.join(problems)}.")
+
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of each direct part, and ``total``."""
-        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        parts = {name: part for name, part in self.named_children() if not getattr(part, "adds_nothing", False)}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         own = sum(p.numel() for p in self.parameters(recurse=False))
         return {**counts, **({"own": own} if own else {}), "total": sum(p.numel() for p in self.parameters())}
 
@@ -266,3 +417,21 @@ def image_shape(spec: FeatureSpec) -> tuple[int, ...]:
     """Return (3, h, w): the shape in which a policy gets an image feature, stored as [h, w, 3]."""
     height, width, channels = spec.shape
     return (channels, height, width)
+
+
+@contextmanager
+def _recorded_attention(policy: nn.Module, wanted: bool) -> Iterator[dict[str, Tensor]]:
+    """Collect the attention weights of every `Attention` by its place in the policy, once its block has run.
+
+    A layer that runs several times (a denoising step each) is there with the last run.
+    """
+    found: dict[str, Tensor] = {}
+    layers = {name: part for name, part in policy.named_modules() if isinstance(part, Attention)} if wanted else {}
+    for layer in layers.values():
+        layer.recorded = []
+    try:
+        yield found
+        found.update({name: layer.recorded[-1] for name, layer in layers.items() if layer.recorded})
+    finally:
+        for layer in layers.values():
+            layer.recorded = None

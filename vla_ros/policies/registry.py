@@ -10,6 +10,7 @@ from typing import Any
 
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.base import Policy, PolicyConfig
+from vla_ros.policies.old_names import current_policy
 from vla_ros.registry import POLICIES
 from vla_ros.schema import Section, read_dataclass, to_plain
 
@@ -47,16 +48,16 @@ def policy_config(name: str, config: Mapping[str, Any], source: str = "") -> Pol
     Raises:
         ConfigError: A field is unknown, missing or of another type, or contradicts another.
     """
-    cls = policy_class(name)
-    section = Section(source or f"policy {name}", "", to_plain(config), ConfigError)
-    return read_dataclass(section, cls.config_class)
+    name, options = current_policy(name, to_plain(config), source)
+    section = Section(source or f"policy {name}", "", options, ConfigError)
+    return read_dataclass(section, policy_class(name).config_class)
 
 
 def build_policy(name: str, config: Mapping[str, Any], source: str = "") -> Policy:
     """Build a policy with fresh weights; arguments and errors as `policy_config`."""
     checked = policy_config(name, config, source)
     with options_of(source or f"policy {name}"):
-        return policy_class(name)(checked)
+        return policy_class(current_policy(name, to_plain(config))[0])(checked)
 
 
 @contextmanager

@@ -5,16 +5,20 @@ or registered in this process as in a dictionary: ``ENCODERS["my_encoder"] = MyE
 thing is imported when it is first asked for, so an absent optional package hurts only its users. No torch, no ROS.
 """
 
+from vla_ros.registry.built import build_part, check_built
 from vla_ros.registry.installed import broken_packages
 from vla_ros.registry.kinds import (
     ACTION_HEAD_REGISTRY,
+    ACTION_HEADS,
     BACKENDS,
+    COORDINATES,
     ENCODER_REGISTRY,
     ENCODERS,
     FILM_TRUNKS,
     FUSIONS,
     HEADS,
     KINDS,
+    MEMORIES,
     MESSAGES,
     OBJECTIVES,
     POLICIES,
@@ -28,10 +32,13 @@ from vla_ros.registry.kinds import (
 )
 from vla_ros.registry.owners import OWN, Owner
 from vla_ros.registry.parts import (
+    ActionHeadName,
+    CoordinatesName,
     EncoderName,
     FilmTrunkName,
     FusionName,
     HeadName,
+    MemoryName,
     ObjectiveName,
     PartName,
     PoolingName,
@@ -44,14 +51,17 @@ from vla_ros.registry.parts import (
 from vla_ros.registry.registry import BrokenPartError, Entry, Registry, TakenNameError, UnknownNameError
 
 __all__ = [
+    "ACTION_HEADS",
     "ACTION_HEAD_REGISTRY",
     "BACKENDS",
+    "COORDINATES",
     "ENCODERS",
     "ENCODER_REGISTRY",
     "FILM_TRUNKS",
     "FUSIONS",
     "HEADS",
     "KINDS",
+    "MEMORIES",
     "MESSAGES",
     "OBJECTIVES",
     "OWN",
@@ -62,12 +72,15 @@ __all__ = [
     "SENSORS",
     "SIMULATORS",
     "TEXT_MODELS",
+    "ActionHeadName",
     "BrokenPartError",
+    "CoordinatesName",
     "EncoderName",
     "Entry",
     "FilmTrunkName",
     "FusionName",
     "HeadName",
+    "MemoryName",
     "ObjectiveName",
     "Owner",
     "PartName",
@@ -78,6 +91,8 @@ __all__ = [
     "TextModelName",
     "UnknownNameError",
     "broken_packages",
+    "build_part",
+    "check_built",
     "check_names",
     "check_provided",
     "foreign_parts",

@@ -14,6 +14,7 @@ POLICIES: Registry[Any] = Registry(
     "A subclass of vla_ros.policies.Policy.",
     {
         "act": "vla_ros.policies.act:ActPolicy",
+        "act_walkthrough": "vla_ros.policies.act:ActWalkthroughPolicy",
         "bc": "vla_ros.policies.bc:BcPolicy",
         "flow_ar": "vla_ros.policies.flow_ar:FlowArPolicy",
         "grp": "vla_ros.policies.grp:GrpPolicy",
@@ -39,6 +40,12 @@ ENCODERS: Registry[Any] = Registry(
         "resnet34": "vla_ros.networks.vision.resnet:resnet34",
         "resnet50": "vla_ros.networks.vision.resnet:resnet50",
         "resnet_small": "vla_ros.networks.vision.resnet:resnet_small",
+        "clip_base": "vla_ros.networks.vision.transformers_towers:clip_base",
+        "clip_large": "vla_ros.networks.vision.transformers_towers:clip_large",
+        "dinov2_base": "vla_ros.networks.vision.transformers_towers:dinov2_base",
+        "dinov2_large": "vla_ros.networks.vision.transformers_towers:dinov2_large",
+        "siglip_base": "vla_ros.networks.vision.transformers_towers:siglip_base",
+        "siglip_large": "vla_ros.networks.vision.transformers_towers:siglip_large",
         "vit_b16": "vla_ros.networks.vision.class_token_vit:vit_b16",
         "vit_small": "vla_ros.networks.vision.class_token_vit:vit_small",
     },
@@ -63,7 +70,15 @@ POOLINGS: Registry[Any] = Registry(
     },
 )
 PROJECTORS: Registry[Any] = Registry(
-    "projectors", "projector", "(input width, output width, ...) → a module of tokens [N, P, W] → tokens [N, Q, D]."
+    "projectors",
+    "projector",
+    "(input width, output width, **options) → a module of tokens [B, N, W], valid [B, N] or None → tokens [B, Q, D].",
+    {
+        "mlp": "vla_ros.networks.projectors.projectors:MLPProjector",
+        "attention_pool": "vla_ros.networks.projectors.projectors:AttentionPoolingProjector",
+        "perceiver": "vla_ros.networks.projectors.projectors:PerceiverProjector",
+        "pixel_shuffle": "vla_ros.networks.projectors.projectors:PixelShuffleProjector",
+    },
 )
 SENSORS: Registry[Any] = Registry(
     "sensors",
@@ -92,22 +107,53 @@ FUSIONS: Registry[Any] = Registry(
         "hierarchical": "vla_ros.networks.fusion:HierarchicalFusion",
     },
 )
+MEMORIES: Registry[Any] = Registry(
+    "memories",
+    "memory",
+    "(width D, **options) → a module of (tokens [B, L, D], valid [B, L], state or None) → (tokens [B, L, D], state), "
+    "the state a mapping of names to tensors.",
+)
 HEADS: Registry[Any] = Registry(
     "heads",
     "head",
     "(input width, hidden widths, output width, dropout) → a module of features [..., F] → numbers [..., O].",
     {"mlp": "vla_ros.networks.heads.mlp:mlp"},
 )
+ACTION_HEADS: Registry[Any] = Registry(
+    "action_heads",
+    "action head",
+    "A subclass of vla_ros.networks.heads.ActionHeadBase: features [B, D] or [B, Q, D] → actions [B, H, A] and a loss.",
+    {
+        "mlp": "vla_ros.networks.heads.mlp_heads:MLPActionHead",
+        "gaussian": "vla_ros.networks.heads.mlp_heads:GaussianMLPActionHead",
+        "diffusion": "vla_ros.networks.heads.denoising_heads:DiffusionActionHead",
+        "flow": "vla_ros.networks.heads.denoising_heads:FlowMatchingActionHead",
+        "transformer": "vla_ros.networks.heads.autoregressive_head:TransformerActionHead",
+    },
+    base="vla_ros.networks.heads.action_head:ActionHeadBase",
+)
 OBJECTIVES: Registry[Any] = Registry(
     "objectives",
     "objective",
-    "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1.",
+    "(predicted, target, is_pad, weight_BH1=None) → the scalar loss of a chunk, as vla_ros.objectives.smooth_l1; or a "
+    "class with `from_options` and either `actions` and `loss` of what the network gives, as "
+    "vla_ros.objectives.BinnedActions, or `draw` and `sample` of a network that takes noise away, as "
+    "vla_ros.objectives.FlowMatching.",
     {
         "smooth_l1": "vla_ros.objectives:smooth_l1",
         "mse": "vla_ros.objectives:mse",
         "l1": "vla_ros.objectives:l1",
-        "cross_entropy": "vla_ros.objectives:cross_entropy",
+        "cross_entropy": "vla_ros.objectives:BinnedActions",
+        "flow_matching": "vla_ros.objectives:FlowMatching",
+        "diffusion": "vla_ros.objectives:Diffusion",
     },
+)
+COORDINATES: Registry[Any] = Registry(
+    "coordinates",
+    "coordinates",
+    "A class with `from_options`, `motion` and `error`: what a network's bounded numbers say of a motion of three, as "
+    "vla_ros.objectives.SphericalMotion.",
+    {"cartesian": "vla_ros.objectives:CartesianMotion", "spherical": "vla_ros.objectives:SphericalMotion"},
 )
 TEXT_MODELS: Registry[Any] = Registry(
     "text_models",
@@ -134,7 +180,10 @@ SIMULATORS: Registry[Any] = Registry(
     "simulators",
     "simulator",
     "A function of vla_ros.sim.SimRequest → vla_ros.sim.Robot.",
-    {"metaworld": "vla_ros.sim.metaworld.robot:make_robot"},
+    {
+        "metaworld": "vla_ros.sim.metaworld.robot:make_robot",
+        "mobile_base": "vla_ros.sim.mobile_base.robot:make_robot",
+    },
 )
 MESSAGES: Registry[Any] = Registry(
     "messages",
@@ -154,9 +203,12 @@ KINDS: dict[str, Registry[Any]] = {
         POOLINGS,
         PROJECTORS,
         SENSORS,
+        MEMORIES,
         FUSIONS,
         HEADS,
+        ACTION_HEADS,
         OBJECTIVES,
+        COORDINATES,
         TEXT_MODELS,
         PROCESSORS,
         BACKENDS,
@@ -168,7 +220,7 @@ KINDS: dict[str, Registry[Any]] = {
 
 # as published vision-language-action code names its module-level dictionaries
 ENCODER_REGISTRY = ENCODERS
-ACTION_HEAD_REGISTRY = HEADS
+ACTION_HEAD_REGISTRY = ACTION_HEADS
 
 
 def registry_of(kind: str) -> Registry[Any]:

@@ -32,11 +32,14 @@ class PartName:
         return KINDS[self.kind].names()
 
 
+ActionHeadName = Annotated[str, PartName("action_heads")]
 EncoderName = Annotated[str, PartName("encoders")]
 FilmTrunkName = Annotated[str, PartName("film_trunks")]
 FusionName = Annotated[str, PartName("fusions")]
 HeadName = Annotated[str, PartName("heads")]
 ObjectiveName = Annotated[str, PartName("objectives")]
+CoordinatesName = Annotated[str, PartName("coordinates")]
+MemoryName = Annotated[str, PartName("memories")]
 PoolingName = Annotated[str, PartName("poolings")]
 SensorName = Annotated[str, PartName("sensors")]
 TextModelName = Annotated[str, PartName("text_models")]

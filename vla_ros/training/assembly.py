@@ -7,7 +7,7 @@ import torch
 
 from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError
-from vla_ros.policies import Policy, PolicyConfig, options_of, policy_class, policy_config
+from vla_ros.policies import Policy, PolicyConfig, current_policy, options_of, policy_class, policy_config
 from vla_ros.processors import Processors
 from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
 from vla_ros.training.data import OpenWindows, RobotData
@@ -75,7 +75,8 @@ def _policy_config(recipe: Recipe, robots: Sequence[RobotData]) -> PolicyConfig:
         raise ConfigError(
             f"recipe: policy option '{reserved[0]}' comes from the recipe's inputs and the data; remove it."
         )
-    options, data, name = recipe.policy.overrides, robots[0].data, recipe.policy.name
+    name, options = current_policy(recipe.policy.name, recipe.policy.overrides, "recipe")
+    data = robots[0].data
     contract = data.contract
     inputs, action = recipe.normalisation.resized(data.inputs), data.action
     if len(robots) > 1:
@@ -94,7 +95,7 @@ def _policy_config(recipe: Recipe, robots: Sequence[RobotData]) -> PolicyConfig:
 
 def _check_mixes(recipe: Recipe, robots: Sequence[RobotData]) -> None:
     """Refuse an architecture that would learn from what a robot does not have."""
-    kind = policy_class(recipe.policy.name)
+    kind = policy_class(current_policy(recipe.policy.name, recipe.policy.overrides)[0])
     widths = {robot.name: robot.data.action.shape[0] for robot in robots}
     if len(set(widths.values())) > 1 and not kind.pads_actions:
         said = ", ".join(f"{name} {width}" for name, width in widths.items())
@@ -132,8 +133,9 @@ def _processors(recipe: Recipe, config: PolicyConfig, robots: Sequence[RobotData
 def _build(recipe: Recipe, config: PolicyConfig, processors: Sequence[Processors]) -> Policy:
     device = _device(recipe.device)
     torch.manual_seed(recipe.seed)
-    with options_of(f"options of policy {recipe.policy.name}"):
-        policy = policy_class(recipe.policy.name)(config)
+    name = current_policy(recipe.policy.name, recipe.policy.overrides)[0]
+    with options_of(f"options of policy {name}"):
+        policy = policy_class(name)(config)
     processors[0].use_text(policy.config.text)
     for own in processors:
         own.text = processors[0].text  # instructions are the same to all robots

@@ -1,6 +1,7 @@
 """Several experts, one attention: each segment of a sequence has its own weights, and all meet in every layer.
 
-Which segments there are and who sees whom is the caller's: this file knows tokens, positions and a mask.
+An expert is a Gemma: pre-norm blocks with RMSNorm, gated feed-forwards and no biases, whose weights correspond one to
+one to transformers' Gemma; positions are rotary. Segments and masks come from the caller.
 
 Axis legend: B batch, L tokens of all segments, P cached tokens before them, D width (may differ between experts),
 N heads, K key-value heads, h head_dim.
@@ -8,13 +9,84 @@ N heads, K key-value heads, h head_dim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, cast
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from vla_ros.networks.attention.gemma_block import Expert
-from vla_ros.networks.attention.rotary import apply_rotary, rotary_angles
+from vla_ros.data_types import ConfigError
+from vla_ros.networks.attention.block import Block, BlockOptions, RmsNorm
+from vla_ros.schema import About, Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionOptions(Checked):
+    """What experts that meet in one attention have in common."""
+
+    depth: Annotated[int, About("Layers.", at_least=1)] = 18
+    n_heads: Annotated[int, About("Query heads.", at_least=1)] = 8
+    n_kv_heads: Annotated[int, About("Key and value heads; a divisor of `n_heads`.", at_least=1)] = 1
+    head_dim: Annotated[int, About("Numbers per head, even.", at_least=1)] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_heads % self.n_kv_heads:
+            raise ConfigError(f"attention: n_kv_heads={self.n_kv_heads} must divide n_heads={self.n_heads}.")
+        if self.head_dim % 2:
+            raise ConfigError(f"attention: head_dim={self.head_dim} must be even; rotary positions turn pairs.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertOptions(Checked):
+    """What experts may differ in."""
+
+    width: Annotated[int, About("D, numbers per token; even.")]
+    mlp_dim: Annotated[int, About("Hidden width of each layer's MLP.", at_least=1)]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 2 or self.width % 2:
+            raise ConfigError(f"expert: width={self.width} must be an even number of at least 2.")
+
+
+class ExpertBlock(Block):
+    """A block whose halves run apart, around an attention that several experts share."""
+
+    checkpointed_methods: ClassVar[tuple[str, ...]] = ("project", "finish")
+
+
+class Expert(nn.Module):
+    """A stack of blocks and a final norm: one set of weights for some of a sequence's tokens.
+
+    Args:
+        options: Its own sizes.
+        attention: The sizes it shares with the experts that it meets.
+    """
+
+    def __init__(self, options: ExpertOptions, attention: AttentionOptions) -> None:
+        super().__init__()
+        self.options, self.attention = options, attention
+        block = BlockOptions(
+            width=options.width,
+            mlp_dim=options.mlp_dim,
+            n_heads=attention.n_heads,
+            n_kv_heads=attention.n_kv_heads,
+            head_dim=attention.head_dim,
+            norm="rms",
+            norm_first=True,
+            eps=1e-6,
+            activation="gelu_tanh",
+            gated=True,
+            qkv_bias=False,
+            bias=False,
+            xavier=False,
+        )
+        self.layers = nn.ModuleList(ExpertBlock(block) for _ in range(attention.depth))
+        self.final_norm = RmsNorm(options.width)
+
+    def layer(self, index: int) -> Block:
+        """Return layer `index`, counted from 0."""
+        return cast("Block", self.layers[index])
 
 
 @dataclass(frozen=True)
@@ -104,14 +176,43 @@ def _run(
         if past is not None:
             past_key, past_value = past.layers[index]
             key_BLKh, value_BLKh = torch.cat([past_key, key_BLKh], 1), torch.cat([past_value, value_BLKh], 1)
-        attended = torch.split_with_sizes(_attend(query_BLNh, key_BLKh, value_BLKh, allow_BLM), lengths, dim=1)
-        hidden = [layer.finish(t, part) for layer, t, part in zip(layers, hidden, attended, strict=True)]
+        attended = layers[0].attention.attend(query_BLNh, key_BLKh, value_BLKh, allow_BLM[:, None])
+        parts = torch.split_with_sizes(attended, lengths, dim=1)
+        hidden = [layer.finish(t, part) for layer, t, part in zip(layers, hidden, parts, strict=True)]
     return hidden, KeysValues(tuple(made))
 
 
-def _attend(query_BLNh: Tensor, key_BMKh: Tensor, value_BMKh: Tensor, allow_BLM: Tensor) -> Tensor:
-    query, key, value = (x.transpose(1, 2) for x in (query_BLNh, key_BMKh, value_BMKh))
-    attended_BNLh = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=allow_BLM[:, None], enable_gqa=key.shape[1] != query.shape[1]
-    )
-    return attended_BNLh.transpose(1, 2)
+ROPE_BASE = 10_000.0
+
+
+@dataclass(frozen=True)
+class RotaryAngles:
+    """Cosines and sines of the angles of some tokens, float32 [B, L, 1, h / 2]; the same in every layer."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary_angles(positions_BL: Tensor, head_dim: int, base: float = ROPE_BASE) -> RotaryAngles:
+    """Return the angles ``position * base ** (-2 i / head_dim)`` for i up to half of an even head_dim.
+
+    Args:
+        positions_BL: int [B, L].
+        head_dim: h.
+        base: Sets the slowest angle.
+    """
+    exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions_BL.device) / head_dim
+    angle = positions_BL[:, :, None, None].float() / base**exponent
+    return RotaryAngles(angle.cos(), angle.sin())
+
+
+def apply_rotary(x_BLNh: Tensor, angles: RotaryAngles) -> Tensor:
+    """Turn queries or keys, float [B, L, N, h], by their tokens' angles, in float32.
+
+    Number i of the first half and number i of the second half form a pair: Gemma's and LLaMA's convention.
+    """
+    half = x_BLNh.shape[-1] // 2
+    wide = x_BLNh.float()
+    first, second = wide[..., :half], wide[..., half:]
+    turned = torch.cat([first * angles.cos - second * angles.sin, second * angles.cos + first * angles.sin], dim=-1)
+    return turned.type_as(x_BLNh)

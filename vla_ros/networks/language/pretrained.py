@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.attention.gemma_block import Expert
+from vla_ros.networks.attention.joint_attention import Expert
 from vla_ros.networks.vision.image_tokens import PatchTokens
 from vla_ros.networks.vision.vision_transformer import VisionTransformer
 
 _GEMMA_LAYER = {
     "attention_norm": "input_layernorm",
-    "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj",
-    "value": "self_attn.v_proj",
-    "output": "self_attn.o_proj",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj",
     "mlp_norm": "post_attention_layernorm",
     "mlp.gate": "mlp.gate_proj",
     "mlp.up": "mlp.up_proj",

@@ -6,7 +6,7 @@ Axis legend: B batch, T frames, O features of an observation, A action_dim, C co
 import torch
 from torch import Tensor, nn
 
-from vla_ros.networks.attention.sine_positions import sine_positions
+from vla_ros.networks.attention.embeddings import sine_positions
 
 
 class HistoryEncoder(nn.Module):

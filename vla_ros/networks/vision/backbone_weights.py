@@ -30,8 +30,9 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     Raises:
         ConfigError: The file is missing or unreadable, or does not hold exactly this backbone's weights.
     """
-    path = find_weights(str(source), backbone.published_weights)
-    weights = backbone.translate_weights(_read(path))
+    published = backbone.read_published(str(source))
+    path = Path(source) if published is not None else find_weights(str(source), backbone.published_weights)
+    weights = backbone.translate_weights(_read(path) if published is None else published)
     own = backbone.state_dict()
     problems = [
         *_named("lacks", [name for name in own if name not in weights]),

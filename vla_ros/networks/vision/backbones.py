@@ -6,6 +6,7 @@ A backbone that yields one vector per image (a CLS token) returns a map of 1×1.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -30,12 +31,22 @@ class Backbone(nn.Module, ABC):
     def forward(self, images_N3hw: Tensor) -> Tensor:
         """Return feature maps, float [N, C, h', w'], of normalised images, float [N, 3, h, w]."""
 
+    def read_published(self, source: str) -> Mapping[str, Tensor] | None:  # noqa: ARG002  # most have no such form
+        """Return weights of a source that only the network's own library can read; None for all others."""
+        return None
+
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a file's weights under this module's names; a backbone with a published form knows that one's names.
 
         What belongs nowhere stays as it is: `load_backbone_weights` refuses it.
         """
         return dict(weights)
+
+    def load_weights(self, source: str | Path) -> None:
+        """Take up published weights; arguments and errors as `vla_ros.networks.load_backbone_weights`."""
+        from vla_ros.networks.vision.backbone_weights import load_backbone_weights
+
+        load_backbone_weights(self, source)
 
 
 BackboneFactory = Callable[[tuple[int, int]], Backbone]

@@ -1,6 +1,6 @@
-"""Action chunking with a transformer: the walkthrough's variant and the published CVAE. README.md draws both."""
+"""Action chunking with a transformer: the published CVAE, and the walkthrough's variant. README.md draws both."""
 
-from vla_ros.policies.act.config import ActConfig
-from vla_ros.policies.act.policy import ActPolicy
+from vla_ros.policies.act.config import ActConfig, ActWalkthroughConfig
+from vla_ros.policies.act.policy import ActPolicy, ActWalkthroughPolicy
 
-__all__ = ["ActConfig", "ActPolicy"]
+__all__ = ["ActConfig", "ActPolicy", "ActWalkthroughConfig", "ActWalkthroughPolicy"]

@@ -1,34 +1,49 @@
-"""Action chunking with a transformer. One forward pass per chunk; sampling in training only, no memory.
+"""Action chunking with a transformer: a learned query per step of the chunk asks the observation's tokens what to do.
 
-Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, F features, C channels, h, w pixels,
-Z latent_dim, L tokens, D width.
+Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, S state_dim, F features, C channels, h, w pixels of
+a map, P pixels of all maps, Z latent_dim, L tokens, D width.
 """
 
 import math
-from typing import ClassVar, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.networks import (
-    Backbone,
-    ImageEncoder,
-    TransformerDecoder,
-    TransformerEncoder,
-    build_backbone,
-    build_head,
-    load_backbone_weights,
-)
-from vla_ros.objectives import kl_to_standard_normal, sample_gaussian
-from vla_ros.policies.act.config import ActConfig
-from vla_ros.policies.act.latent import LatentEncoder
-from vla_ros.policies.act.tokens import FrameTokens, MapTokens
-from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.policies.common.camera_encoders import CameraEncoders
+from vla_ros.networks.attention.embeddings import FlowTokens, sine_positions, sine_positions_2d
+from vla_ros.networks.attention.transformer import TransformerDecoder, TransformerEncoder
+from vla_ros.objectives.noise import Noised, kl_to_standard_normal, sample_gaussian
+from vla_ros.policies.act.config import ActConfig, ActWalkthroughConfig
+from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState, Request
+from vla_ros.policies.common.action_objective import repeated
+from vla_ros.policies.common.observation_tokens import CameraEncoders, ObservationTokens, TokenAssembler, TokenPart
+from vla_ros.processors import ACTION_DIM_IS_PAD
+from vla_ros.registry import HEADS, build_part
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An observation as the chunk's queries see it.
+
+    Attributes:
+        memory_BLD: The encoder's output, float [B, L, D].
+        valid_BL: bool [B, L]; None: all tokens are valid.
+        positions_LD: What is added to the memory's keys, or None.
+        tokens: What was encoded.
+        state: What is remembered of the episode, or None.
+    """
+
+    memory_BLD: Tensor
+    valid_BL: Tensor | None
+    positions_LD: Tensor | None
+    tokens: ObservationTokens
+    state: dict[str, Tensor] | None
 
 
 class ActPolicy(Policy):
-    """Encodes an observation's tokens, and lets a learned query per step of the chunk ask them what to do."""
+    """Action chunking transformer: a learned query per step of the chunk reads an observation's encoded tokens."""
 
     name: ClassVar[str] = "act"
     config_class: ClassVar[type[PolicyConfig]] = ActConfig
@@ -38,44 +53,50 @@ class ActPolicy(Policy):
     def __init__(self, config: ActConfig) -> None:
         super().__init__(config)
         sizes = (config.width, config.n_heads, config.mlp_dim, config.dropout)
-        self.encoders = CameraEncoders(config, config.share_encoder, self._camera_encoder)
-        self.tokens = self._build_tokens()
-        self.latent = self._build_latent() if config.cvae else None
+        pooling = config.pooling if config.image_tokens == "frames" else None
+        self.objective = config.action_objective
+        self.encoders = CameraEncoders.of_backbones(config, config.share_encoder, config.backbone, pooling)
+        self.tokens = _tokens(config, [self.encoders.of(key) for key in config.image_keys])
+        self.latent = (
+            LatentEncoder(config, TransformerEncoder(config.n_encoder_layers, *sizes)) if config.cvae else None
+        )
+        self.assemble = TokenAssembler(config, config.width)
         self.encoder = TransformerEncoder(config.n_encoder_layers, *sizes)
-        self.decoder = TransformerDecoder(config.n_decoder_layers, *sizes, final_norm=config.cvae)
+        final_norm = config.positions == "every_layer"
+        self.decoder = TransformerDecoder(config.n_decoder_layers, *sizes, final_norm=final_norm)
         self.queries_HD = nn.Parameter(torch.randn(config.action_horizon, config.width))
-        per_step = math.prod(config.action_objective.raw_shape)
-        self.head = build_head(config.head, config.width, config.head_widths, per_step, config.dropout)
+        self.noise = FlowTokens(config.action_dim, config.width, 0) if self.objective.is_denoising else None
+        per_step = math.prod(self.objective.raw_shape)
+        self.head = build_part(HEADS, config.head, config.width, config.head_dims, per_step, config.dropout)
 
     def forward(self, observation: Batch) -> Tensor:
-        """Return normalised actions, float32 [B, H, A], of a normalised observation; the latent is 0."""
-        return self.config.action_objective.actions(self._raw(observation))
+        """Return a regression's normalised actions, float32 [B, H, A], of a normalised observation; the latent is 0."""
+        return self.objective.actions(self._raw(observation))
 
-    def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
-        """Return the objective's loss, with a CVAE plus the weighted divergence of its latent.
-
-        ``terms`` holds the mean absolute error ``l1``, with a CVAE also ``kl``.
-        """
-        self.check_observation(batch)
-        objective = self.config.action_objective
+    def training_loss(self, batch: Batch, generator: torch.Generator | None) -> LossOutput:
+        """Return the objective's loss, with a CVAE plus the weighted divergence of its latent (``kl`` in the terms)."""
         if self.latent is None:
-            return objective.loss_of(self._raw(batch), batch)
-        mean_BZ, log_variance_BZ = self.latent(batch["action"], batch["action_is_pad"], self._state(batch))
-        latent_BZ = sample_gaussian(mean_BZ, log_variance_BZ, generator)
-        error = objective.loss_of(self._raw(batch, latent_BZ), batch)
+            encoded = self._encode(batch)
+            return self.objective.train(lambda noised: self._decode(encoded, noised), batch, generator)
+        action_BHA = batch["action"]
+        if ACTION_DIM_IS_PAD in batch:
+            action_BHA = action_BHA.masked_fill(batch[ACTION_DIM_IS_PAD][:, None], 0.0)
+        mean_BZ, log_variance_BZ = self.latent(action_BHA, batch["action_is_pad"], self._state(batch))
+        encoded = self._encode(batch, sample_gaussian(mean_BZ, log_variance_BZ, generator))
+        error = self.objective.train(lambda noised: self._decode(encoded, noised), batch, generator)
         kl = kl_to_standard_normal(mean_BZ, log_variance_BZ)
         return LossOutput(error.loss + self.config.kl_weight * kl, {**error.terms, "kl": kl.detach()})
 
-    @torch.no_grad()
-    def predict_action_chunk(
-        self,
-        observation: Batch,
-        state: PolicyState | None = None,  # noqa: ARG002  # nothing is remembered
-        generator: torch.Generator | None = None,  # noqa: ARG002  # the latent is its prior's mean
-    ) -> PolicyOutput:
-        """Predict as `Policy.predict_action_chunk`; deterministic in eval mode, no state."""
-        self.check_observation(observation)
-        return PolicyOutput(self(observation))
+    def infer(self, observation: Batch, request: Request) -> PolicyOutput:
+        """Predict with the latent at its prior's mean; but for sampled noise, deterministic in eval mode."""
+        encoded = self._encode(observation, state=request.state)
+        actions_BHA = self.objective.sample(lambda noised: self._decode(encoded, noised), request)
+        named = {"tokens": encoded.tokens.tokens_BLD, "memory": encoded.memory_BLD}
+        if encoded.valid_BL is not None:
+            named["mask"] = encoded.valid_BL
+        if self.latent is not None:
+            named["z"] = self.queries_HD.new_zeros(len(actions_BHA), self.config.latent_dim)
+        return PolicyOutput(actions_BHA, encoded.state, named, encoded.tokens.segments)
 
     def load_pretrained(self) -> None:
         """Read `backbone_weights`, if given, into every camera's backbone.
@@ -83,80 +104,226 @@ class ActPolicy(Policy):
         Raises:
             ConfigError: The file is missing, unreadable or not this backbone's.
         """
-        if self.config.backbone_weights is not None:
-            for encoder in self.encoders.each():
-                backbone = encoder.backbone if isinstance(encoder, ImageEncoder) else cast("Backbone", encoder)
-                load_backbone_weights(backbone, self.config.backbone_weights)
+        self.encoders.load_backbones(self.config.backbone_weights)
 
     def _raw(self, observation: Batch, latent_BZ: Tensor | None = None) -> Tensor:
         """Return the head's numbers, [B, H, A], of bins [B, H, A, V]."""
+        return self._decode(self._encode(observation, latent_BZ))
+
+    def _encode(self, observation: Batch, latent_BZ: Tensor | None = None, state: PolicyState | None = None) -> Encoded:
         config = self.config
-        if isinstance(self.tokens, FrameTokens):
-            tokens_BLD, positions_LD = self._frame_tokens(self.tokens, observation), None
-            is_pad_BT = observation.get("is_pad")
-            valid_BL = None if is_pad_BT is None else ~is_pad_BT
-            queries_HD: Tensor = self.queries_HD
-            positions_HD = None
-        else:
-            tokens_BLD, positions_LD = self._map_tokens(self.tokens, observation, latent_BZ), self.tokens.positions()
-            valid_BL = None
-            queries_HD, positions_HD = torch.zeros_like(self.queries_HD), self.queries_HD
-        memory_BLD = self.encoder(tokens_BLD, positions_LD, valid_BL)
-        queries_BHD = queries_HD.expand(len(tokens_BLD), config.action_horizon, config.width)
-        decoded_BHD = self.decoder(queries_BHD, memory_BLD, valid_BL, positions_HD, positions_LD)
-        raw_BHN: Tensor = self.head(decoded_BHD)
-        return raw_BHN.view(*raw_BHN.shape[:2], *config.action_objective.raw_shape)
-
-    def _frame_tokens(self, tokens: FrameTokens, observation: Batch) -> Tensor:
-        images = [self.encoders.encode(key, observation[key]) for key in self.config.image_keys]
-        vectors = [observation[key] for key in self._vector_keys]
-        visual_BTF = torch.cat(images, dim=-1) if images else None
+        vectors = [observation[key] for key in config.vector_keys]
         state_BTS = torch.cat(vectors, dim=-1) if vectors else None
-        is_pad_BT = observation.get("is_pad")
-        tokens_BTD: Tensor = tokens(visual_BTF, state_BTS)
-        # nothing attends to a padded frame; its content must not reach the others as NaN either
-        return tokens_BTD if is_pad_BT is None else tokens_BTD.masked_fill(is_pad_BT[..., None], 0.0)
+        images = {key: self.encoders.encode(key, observation[key]) for key in config.image_keys}
+        if config.cvae and latent_BZ is None:
+            batch_size = len(next(iter(observation[key] for key in config.inputs)))
+            latent_BZ = self.queries_HD.new_zeros(batch_size, config.latent_dim)
+        own, positions_LD = self.tokens(latent_BZ, state_BTS, images, _valid_frames(observation, config.n_obs_steps))
+        tokens, after = self.assemble(own, observation, state)
+        valid_BL, tokens_BLD = tokens.valid_BL, tokens.tokens_BLD
+        if config.positions == "input":
+            tokens_BLD, positions_LD = _placed(tokens_BLD, positions_LD), None
+        else:
+            positions_LD = _lengthened(positions_LD, tokens_BLD)
+        if valid_BL is not None:  # nothing attends to what is not valid; it must not reach the others as NaN either
+            tokens_BLD = tokens_BLD.masked_fill(~valid_BL[..., None], 0.0)
+        memory_BLD = self.encoder(tokens_BLD, positions_LD, valid_BL)
+        return Encoded(memory_BLD, valid_BL, positions_LD, tokens, after)
 
-    def _map_tokens(self, tokens: MapTokens, observation: Batch, latent_BZ: Tensor | None) -> Tensor:
-        maps = [self.encoders.of(key)(observation[key][:, -1]) for key in self.config.image_keys]
-        if latent_BZ is None:
-            batch_size = len(observation[next(iter(self.config.inputs))])
-            latent_BZ = self.queries_HD.new_zeros(batch_size, self.config.latent_dim)
-        tokens_BLD: Tensor = tokens(latent_BZ, self._state(observation), maps)
-        return tokens_BLD
+    def _decode(self, encoded: Encoded, noised: Noised | None = None) -> Tensor:
+        memory_BLD, valid_BL = encoded.memory_BLD, encoded.valid_BL
+        queries_BHD, positions_HD = self.queries_HD.expand(len(memory_BLD), -1, -1), None
+        if self.config.positions == "every_layer":
+            queries_BHD, positions_HD = torch.zeros_like(queries_BHD), self.queries_HD
+        if noised is not None and self.noise is not None:
+            memory_BLD = repeated(memory_BLD, noised)
+            valid_BL = None if valid_BL is None else repeated(valid_BL, noised)
+            queries_BHD = repeated(queries_BHD, noised) + self.noise.embed(noised.noised_BHA, noised.time_B)
+        decoded_BHD = self.decoder(queries_BHD, memory_BLD, valid_BL, positions_HD, encoded.positions_LD)
+        raw_BHN: Tensor = self.head(decoded_BHD)
+        return raw_BHN.view(*raw_BHN.shape[:2], *self.objective.raw_shape)
 
     def _state(self, observation: Batch) -> Tensor | None:
-        vectors = [observation[key][:, -1] for key in self._vector_keys]
+        vectors = [observation[key][:, -1] for key in self.config.vector_keys]
         return torch.cat(vectors, dim=-1) if vectors else None
 
-    @property
-    def _vector_keys(self) -> list[str]:
-        return [key for key, spec in self.config.inputs.items() if spec.kind == "vector"]
 
-    def _camera_encoder(self, image_size: tuple[int, int]) -> nn.Module:
-        if self.config.cvae:
-            return build_backbone(self.config.backbone, image_size)
-        return ImageEncoder(self.config.backbone, self.config.pooling, image_size)
+class ActWalkthroughPolicy(ActPolicy):
+    """The walkthrough's action chunking transformer: a token per frame, no latent variable, bounded actions."""
 
-    def _build_tokens(self) -> FrameTokens | MapTokens:
-        config = self.config
-        encoders = [self.encoders.of(key) for key in config.image_keys]
-        if config.cvae:
-            shapes = [cast("Backbone", encoder).map_shape for encoder in encoders]
-            return MapTokens(shapes, config.share_encoder, config.state_dim, config.latent_dim, config.width)
-        visual_dim = sum(cast("ImageEncoder", encoder).feature_dim for encoder in encoders)
-        return FrameTokens(visual_dim, config.state_dim, config.n_obs_steps, config.width)
+    name: ClassVar[str] = "act_walkthrough"
+    config_class: ClassVar[type[PolicyConfig]] = ActWalkthroughConfig
+    config: ActWalkthroughConfig
 
-    def _build_latent(self) -> LatentEncoder:
-        config = self.config
-        encoder = TransformerEncoder(
-            config.n_encoder_layers, config.width, config.n_heads, config.mlp_dim, config.dropout
-        )
-        return LatentEncoder(
-            encoder,
-            config.width,
-            action_dim=config.action_dim,
-            action_horizon=config.action_horizon,
-            state_dim=config.state_dim,
-            latent_dim=config.latent_dim,
-        )
+
+class LatentEncoder(nn.Module):
+    """ACT's CVAE encoder: what was done, given the state, as a Gaussian over a latent. Used in training only.
+
+    A transformer over [CLS, state, a₁ … a_H]; the class token's output gives μ and log σ².
+
+    Args:
+        config: The policy's.
+        encoder: Over the tokens.
+    """
+
+    positions_LD: Tensor
+
+    def __init__(self, config: ActConfig, encoder: TransformerEncoder) -> None:
+        super().__init__()
+        width = config.width
+        self.class_token_D = nn.Parameter(torch.randn(width))
+        self.state = nn.Linear(config.state_dim, width) if config.state_dim else None
+        self.action = nn.Linear(config.action_dim, width)
+        self.encoder = encoder
+        self.output = nn.Linear(width, 2 * config.latent_dim)
+        positions_LD = sine_positions((2 if config.state_dim else 1) + config.action_horizon, width)
+        self.register_buffer("positions_LD", positions_LD, persistent=False)
+
+    def forward(self, action_BHA: Tensor, is_pad_BH: Tensor, state_BS: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return μ and log σ², float [B, Z] each.
+
+        Args:
+            action_BHA: Normalised actions, float [B, H, A].
+            is_pad_BH: bool [B, H], True for steps that are hidden from it.
+            state_BS: float [B, S].
+        """
+        # hidden steps are replaced too: a NaN times an attention weight of 0 is NaN
+        action_BHA = action_BHA.masked_fill(is_pad_BH[..., None], 0.0)
+        tokens = [self.class_token_D.expand(len(action_BHA), 1, -1)]
+        if self.state is not None:
+            tokens.append(self.state(state_BS)[:, None])
+        first_BL = is_pad_BH.new_ones(len(action_BHA), len(tokens))
+        tokens_BLD = torch.cat([*tokens, self.action(action_BHA)], dim=1)
+        encoded_BLD = self.encoder(tokens_BLD, self.positions_LD, torch.cat([first_BL, ~is_pad_BH], dim=1))
+        mean_BZ, log_variance_BZ = self.output(encoded_BLD[:, 0]).chunk(2, dim=-1)
+        return mean_BZ, log_variance_BZ
+
+
+class FrameTokens(nn.Module):
+    """A token per frame: visual features and state mapped to one width and added. With a CVAE, the latent before them.
+
+    Args:
+        config: The policy's.
+        visual_dim: F, of all cameras together; 0 without.
+    """
+
+    positions_TD: Tensor
+
+    def __init__(self, config: ActConfig, visual_dim: int) -> None:
+        super().__init__()
+        self.latent = nn.Linear(config.latent_dim, config.width) if config.cvae else None
+        self.visual = nn.Linear(visual_dim, config.width) if visual_dim else None
+        self.state = nn.Linear(config.state_dim, config.width) if config.state_dim else None
+        self.register_buffer("positions_TD", sine_positions(config.n_obs_steps, config.width), persistent=False)
+
+    def forward(
+        self,
+        latent_BZ: Tensor | None,
+        state_BTS: Tensor | None,
+        images: dict[str, Tensor],
+        valid_BT: Tensor | None,
+    ) -> tuple[list[TokenPart], Tensor]:
+        """Return the parts, and their positions, float [L, D].
+
+        Args:
+            latent_BZ: float [B, Z], with a CVAE.
+            state_BTS: float [B, T, S].
+            images: Camera → features, float [B, T, F].
+            valid_BT: bool [B, T], False before the episode's begin.
+        """
+        summands = []
+        if self.visual is not None:
+            summands.append(self.visual(torch.cat(list(images.values()), dim=-1)))
+        if self.state is not None:
+            summands.append(self.state(state_BTS))
+        parts = [TokenPart("frames", sum(summands[1:], summands[0]), valid_BT)]
+        positions_LD = self.positions_TD
+        if self.latent is not None:
+            parts.insert(0, TokenPart("latent", self.latent(latent_BZ)[:, None]))
+            positions_LD = torch.cat([torch.zeros_like(positions_LD[:1]), positions_LD])
+        return parts, positions_LD
+
+
+class MapTokens(nn.Module):
+    """A token for the latent, one for each frame's state, one for each pixel of each frame of each camera.
+
+    Latent and state have learned positions, pixels fixed ones of row and column; of several frames, each has a learned
+    vector beside them, zero at first.
+
+    Args:
+        config: The policy's.
+        map_shapes: (C, h, w) of each camera.
+    """
+
+    map_positions_PD: Tensor
+
+    def __init__(self, config: ActConfig, map_shapes: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        width, self.steps = config.width, config.n_obs_steps
+        self.latent = nn.Linear(config.latent_dim, width) if config.cvae else None
+        self.state = nn.Linear(config.state_dim, width) if config.state_dim else None
+        channels = [shape[0] for shape in map_shapes]
+        count = 1 if config.share_encoder else len(channels)
+        self.maps = nn.ModuleList(nn.Conv2d(channel, width, 1) for channel in channels[:count])
+        n_vectors = (self.latent is not None) + (self.state is not None)
+        self.vector_positions_ND = nn.Parameter(torch.randn(n_vectors, width))
+        self.frames_TD = nn.Parameter(torch.zeros(self.steps, width)) if self.steps > 1 else None
+        places = [sine_positions_2d(height, width_px, width) for _, height, width_px in map_shapes]
+        self.n_places = [len(place_PD) for place_PD in places]
+        places_PD = torch.cat(places) if places else torch.zeros(0, width)
+        self.register_buffer("map_positions_PD", places_PD, persistent=False)
+
+    def positions(self) -> Tensor:
+        """Return the positions of all tokens, float [L, D]."""
+        vectors = list(torch.split(self.vector_positions_ND, 1))
+        placed = [vectors.pop(0)] if self.latent is not None else []
+        groups = vectors + list(torch.split_with_sizes(self.map_positions_PD, self.n_places))
+        for group_PD in groups:  # frame by frame, each frame's places in order
+            group_TPD = group_PD.expand(self.steps, *group_PD.shape)
+            group_TPD = group_TPD if self.frames_TD is None else group_TPD + self.frames_TD[:, None]
+            placed.append(group_TPD.flatten(0, 1))
+        return torch.cat(placed)
+
+    def forward(
+        self,
+        latent_BZ: Tensor | None,
+        state_BTS: Tensor | None,
+        images: dict[str, Tensor],
+        valid_BT: Tensor | None,
+    ) -> tuple[list[TokenPart], Tensor]:
+        """Return the parts, and their positions, float [L, D]; arguments as in `FrameTokens`, images as maps."""
+        parts = []
+        if self.latent is not None:
+            parts.append(TokenPart("latent", self.latent(latent_BZ)[:, None]))
+        if self.state is not None:
+            parts.append(TokenPart("state", self.state(state_BTS), valid_BT))
+        for number, (key, map_BTChw) in enumerate(images.items()):
+            projection = self.maps[0 if len(self.maps) == 1 else number]
+            tokens_NPD = projection(map_BTChw.flatten(0, 1)).flatten(2).transpose(1, 2)
+            tokens_BLD = tokens_NPD.unflatten(0, map_BTChw.shape[:2]).flatten(1, 2)
+            valid_BL = None if valid_BT is None else valid_BT.repeat_interleave(tokens_NPD.shape[1], dim=1)
+            parts.append(TokenPart(key, tokens_BLD, valid_BL))
+        return parts, self.positions()
+
+
+def _tokens(config: ActConfig, encoders: Sequence[Any]) -> FrameTokens | MapTokens:
+    if config.image_tokens == "frames":
+        return FrameTokens(config, sum(encoder.feature_dim for encoder in encoders))
+    return MapTokens(config, [encoder.map_shape for encoder in encoders])
+
+
+def _valid_frames(observation: Batch, steps: int) -> Tensor | None:
+    """Return bool [B, T]; None where no frame can be from before the episode's begin: the newest never is."""
+    return ~observation["is_pad"].bool() if steps > 1 and "is_pad" in observation else None
+
+
+def _placed(tokens_BLD: Tensor, positions_LD: Tensor) -> Tensor:
+    return tokens_BLD + _lengthened(positions_LD, tokens_BLD)
+
+
+def _lengthened(positions_LD: Tensor, tokens_BLD: Tensor) -> Tensor:
+    """Return positions for all tokens; those of further sensors, which have their own within, get none."""
+    missing = tokens_BLD.shape[1] - len(positions_LD)
+    return (
+        torch.cat([positions_LD, positions_LD.new_zeros(missing, positions_LD.shape[1])]) if missing else positions_LD
+    )

@@ -1,11 +1,11 @@
 """Options of the behaviour-cloning policy, checked when built."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.common.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
-from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.common.action_objective import REGRESSED, ActionObjectiveConfig
+from vla_ros.policies.common.observation_tokens import check_shared_size
 from vla_ros.registry import EncoderName, HeadName, ObjectiveName, PoolingName
 from vla_ros.schema import About, Only
 
@@ -14,8 +14,11 @@ from vla_ros.schema import About, Only
 class BcConfig(ActionObjectiveConfig):
     """Options of `BcPolicy`; the defaults are the published BC-CNN.
 
-    `ActionObjectiveConfig` has those of the motion and the bins.
+    `ActionObjectiveConfig` has those of the objective.
     """
+
+    architecture: ClassVar[str] = "bc"
+    input_kinds: ClassVar[tuple[str, ...] | None] = ("image", "vector")
 
     backbone: Annotated[EncoderName, About("Name in `vla_ros.registry.ENCODERS`.")] = "cnn"
     backbone_weights: Annotated[
@@ -64,35 +67,21 @@ class BcConfig(ActionObjectiveConfig):
         bool,
         About("Bound predictions to (−1, 1); the actions must then be normalised to that range.", only=REGRESSED),
     ] = True
-    objective: Annotated[ObjectiveName, About("Error of the regression, or `cross_entropy` over bins.")] = "smooth_l1"
+    objective: Annotated[
+        ObjectiveName,
+        About("Error of the regression, `cross_entropy` over bins, or `flow_matching` or `diffusion` of the chunk."),
+    ] = "smooth_l1"
     magnitude_weighting: Annotated[
         bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
     ] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sees_images_and_vectors(self, "bc")
         check_shared_size(self, self.share_encoder)
         if self.backbone_weights is not None and not self.image_keys:
             raise ConfigError(f"backbone_weights '{self.backbone_weights}' are given, but no input is an image.")
-        _ = self.action_objective  # checks itself when built
 
     @property
     def needs_past_action(self) -> bool:
         """Whether every frame is trained on: those of a memory are."""
         return self.gru_hidden_dim > 0 and self.n_obs_steps > 1
-
-    @property
-    def bounded_actions(self) -> bool:
-        """Whether predictions lie in (−1, 1)."""
-        return self.action_objective.bounded
-
-    @property
-    def loss_summary(self) -> str:
-        """The objective."""
-        return self.action_objective.summary
-
-    @property
-    def action_objective(self) -> ActionObjective:
-        """How raw numbers become actions and a loss."""
-        return ActionObjective(self, self.objective, self.tanh, self.magnitude_weighting)

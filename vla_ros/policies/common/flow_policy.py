@@ -6,6 +6,7 @@ beside it, how segments are laid out in training, and the loss are each architec
 Axis legend: B batch, H action_horizon, A action_dim, T n_obs_steps, S state_dim, C tokens of the context.
 """
 
+import math
 from typing import cast
 
 import torch
@@ -20,20 +21,23 @@ from vla_ros.networks import (
     PatchTokens,
     Segment,
     TextTokens,
+    block_causal_mask,
+    block_starts,
     continue_context,
 )
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
-from vla_ros.objectives import DiffusionDraw, FlowDraw, draw_flow, integrate_flow, sample_noise
-from vla_ros.policies.base import Batch, Policy
+from vla_ros.objectives.noise import Noised
+from vla_ros.policies.base import Batch, Policy, PolicyState, Request
 from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
-from vla_ros.processors import ACTION_DIM_IS_PAD
+from vla_ros.policies.common.observation_tokens import ObservationTokens, TokenAssembler, TokenPart
 
 
 class FlowPolicy(Policy):
     """Base of policies with a flow-matching action expert beside a language model's.
 
-    With the config's ``objective: diffusion``, what the expert predicts, and is called velocity here, is the noise in a
-    noisy chunk; its time is the share of noise levels below, near 1 for pure noise.
+    What the expert predicts is called velocity here. With ``objective: diffusion`` it is the noise in a noisy chunk,
+    whose time is the ratio of noise levels below, near 1 for pure noise; with a regression or bins, the actions or
+    their logits, and the expert is asked about a chunk of zeros at time 0.
     """
 
     config: MultimodalConfig
@@ -41,32 +45,39 @@ class FlowPolicy(Policy):
     def __init__(self, config: MultimodalConfig) -> None:
         super().__init__(config)
         width, action_width = config.prefix_expert.width, config.action_expert.width
+        self.objective = config.action_objective
         self.cameras = CameraTokens(config.vision, config.image_sizes, config.camera_of_image, width)
         self.text = TextTokens(config.text.n_tokens, width) if config.text is not None else None
         self.state = nn.Linear(config.state_dim, action_width) if config.state_dim else None
-        self.flow = FlowTokens(config.action_dim, action_width)
+        self.assemble = TokenAssembler(config, width)
+        self.flow = FlowTokens(config.action_dim, action_width, math.prod(self.objective.raw_shape))
         self.prefix_expert = Expert(config.prefix_expert, config.attention)
         self.action_expert = Expert(config.action_expert, config.attention)
-        self.diffusion = config.diffusion
-        self.loss_name = "flow" if self.diffusion is None else "diffusion"
 
     def embed_context(self, observation: Batch, drop_goal_B: Tensor | None = None) -> Context:
-        """Return the segments [images, text] and [proprioception] of an observation.
+        """Return the segments [images, text, other sensors] and [proprioception] of an observation.
 
         Args:
             observation: Checked.
             drop_goal_B: bool [B], True where the goal image is to be hidden.
         """
+        return self.assemble_context(observation, None, drop_goal_B)[0]
+
+    def assemble_context(
+        self, observation: Batch, state: PolicyState | None, drop_goal_B: Tensor | None = None
+    ) -> tuple[Context, ObservationTokens, dict[str, Tensor] | None]:
+        """Return the context as `embed_context` does, the first segment's tokens, and what is remembered."""
         parts = read_observation(observation, self.config, drop_goal_B)
-        tokens, valid = self.cameras(parts.images, parts.image_valid_BI)
+        own = [TokenPart("images", *self.cameras(parts.images, parts.image_valid_BI))]
         if self.text is not None and parts.text_BL is not None and parts.text_valid_BL is not None:
-            tokens = torch.cat([tokens, self.text(parts.text_BL, parts.text_valid_BL)], dim=1)
-            valid = torch.cat([valid, parts.text_valid_BL], dim=1)
-        segments = [Segment(self.prefix_expert, tokens)]
+            own.append(TokenPart("text", self.text(parts.text_BL, parts.text_valid_BL), parts.text_valid_BL))
+        tokens, after = self.assemble(own, observation, state)
+        segments = [Segment(self.prefix_expert, tokens.tokens_BLD)]
+        valid = torch.cat([part.mask_BN for part in tokens.parts], dim=1)
         if self.state is not None:
             segments.append(Segment(self.action_expert, self.state(parts.state_BTS)))
             valid = torch.cat([valid, parts.state_valid_BT], dim=1)
-        return Context(tuple(segments), valid)
+        return Context(tuple(segments), valid), tokens, after
 
     def embed_training_context(self, batch: Batch, generator: torch.Generator | None) -> Context:
         """Return the context of a training batch, with goal images dropped at random as the config says."""
@@ -74,11 +85,16 @@ class FlowPolicy(Policy):
         drop_B = draw_goal_dropout(self.config, len(action_BHA), generator, action_BHA.device)
         return self.embed_context(batch, drop_B)
 
-    def draw(self, batch: Batch, generator: torch.Generator | None) -> FlowDraw | DiffusionDraw:
-        """Draw what the action expert is asked about a training batch, by the config's objective."""
-        dim_is_pad_BA = batch.get(ACTION_DIM_IS_PAD)
-        question = (batch["action"], batch["action_is_pad"], self.config.flow_samples, generator, dim_is_pad_BA)
-        return draw_flow(*question) if self.diffusion is None else self.diffusion.draw(*question)
+    def question(self, noised: Noised | None, is_pad_BH: Tensor) -> Noised:
+        """Return what the expert is asked about: noisy chunks, or where there are none, zeros at time 0."""
+        if noised is not None:
+            return noised
+        zeros_BHA = torch.zeros(*is_pad_BH.shape, self.config.action_dim, device=is_pad_BH.device)
+        return Noised(zeros_BHA, zeros_BHA[:, 0, 0], is_pad_BH)
+
+    def outputs(self, velocity_BHN: Tensor) -> Tensor:
+        """Return the expert's numbers as the objective has them: [B, H, A], of bins [B, H, A, V]."""
+        return velocity_BHN.view(*velocity_BHN.shape[:2], *self.objective.raw_shape)
 
     def velocity(
         self, noised_BHA: Tensor, time_B: Tensor, encoded: EncodedContext, valid_BH: Tensor | None = None
@@ -99,31 +115,31 @@ class FlowPolicy(Policy):
         return self.flow.velocity(outputs_BHD)
 
     def sample_flow(
-        self, encoded: EncodedContext, generator: torch.Generator | None, dim_is_pad_BA: Tensor | None = None
+        self,
+        encoded: EncodedContext,
+        generator: torch.Generator | None,
+        dim_is_pad_BA: Tensor | None = None,
+        prefix_BPA: Tensor | None = None,
     ) -> Tensor:
-        """Go from noise to normalised actions, float [B, H, A], by the config's objective; one action pass per step.
+        """Return normalised actions, float [B, H, A], by the config's objective; one action pass per step.
 
         Args:
             encoded: The context.
             generator: Source of noise.
             dim_is_pad_BA: bool [B, A], True for numbers that a sample's robot does not have: 0 at every step, as in
                 training.
+            prefix_BPA: Committed actions, float [B, P, A]; None for none.
         """
-        valid_BC = encoded.valid_BC
-        shape = (len(valid_BC), self.config.action_horizon, self.config.action_dim)
-        noise_BHA = sample_noise(shape, generator, valid_BC.device)
+        batch_size, device = len(encoded.valid_BC), encoded.valid_BC.device
+        if prefix_BPA is None:
+            prefix_BPA = torch.zeros(batch_size, 0, self.config.action_dim, device=device)
+        is_pad_BH = torch.zeros(batch_size, self.config.action_horizon, dtype=torch.bool, device=device)
 
-        def there(values_BHA: Tensor) -> Tensor:
-            return values_BHA if dim_is_pad_BA is None else values_BHA.masked_fill(dim_is_pad_BA[:, None], 0.0)
+        def predict(noised: Noised | None) -> Tensor:
+            asked = self.question(noised, is_pad_BH)
+            return self.outputs(self.velocity(asked.noised_BHA, asked.time_B, encoded))
 
-        noise_BHA = there(noise_BHA)
-
-        def predict(x_BHA: Tensor, time_B: Tensor) -> Tensor:
-            return there(self.velocity(x_BHA, time_B, encoded))
-
-        if self.diffusion is not None:
-            return self.diffusion.sample(predict, noise_BHA)
-        return integrate_flow(predict, noise_BHA, self.config.flow_steps)
+        return self.objective.sample(predict, Request(None, generator, prefix_BPA, dim_is_pad_BA))
 
     def load_pretrained(self) -> None:
         """Start from the Gemma, SigLIP or PaliGemma that the config names.
@@ -138,3 +154,16 @@ class FlowPolicy(Policy):
         if names[1] is not None:
             for encoder in self.cameras.encoders:
                 copy_patch_tokens(models[names[1]], cast(PatchTokens, encoder))  # the config refuses other kinds
+
+
+def named_context(context: Context) -> dict[str, Tensor]:
+    """Return what is to be seen of a context: tokens of each segment, the mask among them, and which are valid."""
+    starts_L = block_starts(context.lengths, context.valid_BC.device)
+    names = ("tokens", "state_tokens")
+    tokens = {name: segment.tokens_BLD for name, segment in zip(names, context.segments, strict=False)}
+    return {**tokens, "mask": block_causal_mask(starts_L, context.valid_BC), "valid": context.valid_BC}
+
+
+def named_segments(context: Context, tokens: ObservationTokens) -> tuple[tuple[str, int], ...]:
+    """Return what the context's tokens stand for."""
+    return (*tokens.segments, *(("state", length) for length in context.lengths[1:]))

@@ -8,6 +8,8 @@ from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.policies.base import PolicyConfig
 from vla_ros.schema import About, Only
 
+GOAL_KEY = GOAL_IMAGE
+
 
 @dataclass(frozen=True, kw_only=True)
 class GoalCameraConfig(PolicyConfig):

@@ -6,21 +6,21 @@ Axis legend: B batch, T n_obs_steps, I images per sample, L text tokens, S state
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions
-from vla_ros.objectives import Diffusion
 from vla_ros.policies.base import MOST_STEPS, Batch
-from vla_ros.policies.common.goal_camera import GoalCameraConfig
+from vla_ros.policies.common.action_objective import ActionObjectiveConfig
+from vla_ros.policies.common.goal_camera import GOAL_KEY, GoalCameraConfig
+from vla_ros.policies.common.observation_tokens import TokensConfig
 from vla_ros.processors import ABSENT, TextSpec
+from vla_ros.registry import ObjectiveName
 from vla_ros.schema import About, Only
 
-GOAL_KEY = GOAL_IMAGE
 TEXT_KEY = "task_tokens"
 TEXT_MASK_KEY = "task_mask"
 
@@ -29,18 +29,26 @@ PALIGEMMA_TEXT = TextSpec(kind="tokenizer", source="google/paligemma-3b-pt-224",
 
 
 _LEARNS = Only("where the action expert is trained", lambda config: config.learns_flow)
-_SAMPLES = Only("where the action expert's actions are predicted", lambda config: config.samples_flow)
-_DIFFUSION = Only("with objective 'diffusion'", lambda config: config.objective == "diffusion")
+_LEARNS_FROM_NOISE = Only(
+    "where the action expert is trained to take noise away",
+    lambda config: config.learns_flow and config.action_objective.is_denoising,
+)
+_SAMPLES = Only(
+    "where the action expert's actions are predicted, from noise",
+    lambda config: config.samples_flow and config.action_objective.is_denoising,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultimodalConfig(GoalCameraConfig):
+class MultimodalConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
     """Options of policies whose language-model expert meets an action expert; the defaults are PaliGemma's sizes.
 
     The batch holds the instruction as ``task_tokens`` int64 [B, L] and ``task_mask`` bool [B, L] (True where there is a
     token).
     """
 
+    input_kinds: ClassVar[tuple[str, ...] | None] = ("image", "vector")
+    needs_camera: ClassVar[bool] = True
     text_kinds: ClassVar[tuple[str, ...]] = ("tokenizer", "characters")
     takes_goal_image: ClassVar[bool] = True
 
@@ -65,10 +73,11 @@ class MultimodalConfig(GoalCameraConfig):
         ),
     ] = 0.0
     objective: Annotated[
-        Literal["flow_matching", "diffusion"],
+        ObjectiveName,
         About(
             "What the action expert learns. `flow_matching`: the velocity from noise to actions. `diffusion`: the "
-            "noise in noisy actions. The network is the same, its weights are not.",
+            "noise in noisy actions; the network is the same, its weights are not. A regression or `cross_entropy` "
+            "over bins: the actions themselves, in one pass.",
             only=_LEARNS,
         ),
     ] = "flow_matching"
@@ -88,23 +97,9 @@ class MultimodalConfig(GoalCameraConfig):
             "most of the work.",
             at_least=1,
             at_most=MOST_STEPS,
-            only=_LEARNS,
+            only=_LEARNS_FROM_NOISE,
         ),
     ] = 1
-    diffusion_train_steps: Annotated[
-        int, About("Noise levels of diffusion.", at_least=1, at_most=MOST_STEPS, only=_DIFFUSION)
-    ] = 100
-    diffusion_clip: Annotated[
-        float | None,
-        About(
-            "Limit to which diffusion clips what it takes the actions for, in each step. 1 needs actions normalised to "
-            "[−1, 1]; other normalisations need a limit that none of their actions passes. Null clips nothing, and "
-            "takes a nearly perfect network: its errors at the noisiest level count 2,000-fold.",
-            above=0,
-            note="null clips nothing",
-            only=_DIFFUSION,
-        ),
-    ] = 1.0
     pretrained_language: Annotated[
         str | None, About("Name or folder of a transformers Gemma or PaliGemma to start from, or null.")
     ] = None
@@ -124,12 +119,6 @@ class MultimodalConfig(GoalCameraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, spec in self.inputs.items():
-            if spec.kind not in ("image", "vector"):
-                raise ConfigError(f"inputs: '{key}' holds {spec.kind}; this policy sees images and vectors only.")
-        if not self.camera_keys:
-            raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; this policy needs at least one.")
-        self._check_diffusion()
         if self.goal_dropout and not self.has_goal:
             raise ConfigError(f"goal_dropout={self.goal_dropout:g}, but '{GOAL_KEY}' is not among the inputs.")
         if self.pretrained_vision is not None and self.vision.kind != "vit":
@@ -137,31 +126,9 @@ class MultimodalConfig(GoalCameraConfig):
         self._check_image_sizes()
 
     @property
-    def loss_summary(self) -> str:
-        """What the action expert learns."""
-        return self.objective
-
-    @property
-    def diffusion(self) -> Diffusion | None:
-        """The objective, when it is diffusion."""
-        if self.objective != "diffusion":
-            return None
-        return Diffusion(self.diffusion_train_steps, self.flow_steps, self.diffusion_clip)
-
-    @property
-    def bounded_actions(self) -> bool:
-        """Whether sampling clips to [−1, 1]."""
-        return self.objective == "diffusion" and self.diffusion_clip is not None and self.diffusion_clip <= 1.0
-
-    @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where training has hidden it now and then."""
         return (GOAL_KEY,) if self.goal_dropout else ()
-
-    @property
-    def vector_keys(self) -> tuple[str, ...]:
-        """Keys of proprioception, in order."""
-        return tuple(key for key, spec in self.inputs.items() if spec.kind == "vector")
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -173,13 +140,6 @@ class MultimodalConfig(GoalCameraConfig):
         """Index of the camera of each image that `read_observation` returns; for the goal, that of `camera_of_goal`."""
         cameras = [camera for camera in range(len(self.camera_keys)) for _ in range(self.n_obs_steps)]
         return (*cameras, self.camera_keys.index(self.camera_of_goal)) if self.has_goal else tuple(cameras)
-
-    def _check_diffusion(self) -> None:
-        if self.objective == "diffusion" and self.flow_steps > self.diffusion_train_steps:
-            raise ConfigError(
-                f"flow_steps={self.flow_steps} exceeds diffusion_train_steps={self.diffusion_train_steps}; "
-                "sampling visits each noise level at most once."
-            )
 
     def _check_image_sizes(self) -> None:
         sizes = self.image_sizes

@@ -4,28 +4,20 @@ Axis legend: D width.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.networks.sensors import SensorEncoder, build_sensor_encoder
 from vla_ros.policies.base import PolicyConfig, image_shape
-from vla_ros.registry import SensorName
-from vla_ros.schema import About, Checked, Only
+from vla_ros.policies.common.observation_tokens import SensorOptions
+from vla_ros.schema import About, Only
 
 # the encoder that a key's sensor gets when the recipe names none, by the word after "observation."
 RASTERS = (("depth",), ("value",))
 """Names of the features that are images of distances, or of other numbers; see `image.depth` and `image.map`."""
 
 DEFAULT_ENCODERS = {"points": "pillars", "scan": "range_image", "imu": "lstm", "radar": "radar_points"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SensorOptions(Checked):
-    """How one sensor becomes tokens."""
-
-    encoder: Annotated[SensorName, About("Name in `vla_ros.registry.SENSORS`.")]
-    options: Annotated[dict[str, Any], About("The encoder's own options.")] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +64,9 @@ class SensorsConfig(PolicyConfig):
         )
 
     @property
-    def image_keys(self) -> tuple[str, ...]:
-        """Keys of the images that no sensor encoder reads, in order."""
-        return tuple(key for key in super().image_keys if key not in self.sensors)
-
-    @property
-    def vector_keys(self) -> tuple[str, ...]:
-        """Keys of proprioception, in order."""
-        return tuple(key for key, spec in self.inputs.items() if spec.kind == "vector" and key not in self.sensors)
-
-    @property
-    def state_dim(self) -> int:
-        """Numbers of proprioception."""
-        return sum(self.inputs[key].shape[0] for key in self.vector_keys)
+    def encoded_inputs(self) -> tuple[str, ...]:
+        """Inputs that a sensor encoder turns into tokens."""
+        return self.sensor_keys
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:

@@ -3,27 +3,28 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from vla_ros.data_types import ConfigError
 from vla_ros.policies.base import MOST_STEPS
-from vla_ros.policies.common.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
-from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors
-from vla_ros.policies.common.goal_camera import GoalCameraConfig
-from vla_ros.policies.common.multimodal import GOAL_KEY
+from vla_ros.policies.common.action_objective import ActionObjectiveConfig
+from vla_ros.policies.common.goal_camera import GOAL_KEY, GoalCameraConfig
+from vla_ros.policies.common.observation_tokens import TokensConfig
 from vla_ros.processors import TextSpec
-from vla_ros.registry import ObjectiveName
 from vla_ros.schema import About, Only
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpConfig(ActionObjectiveConfig, GoalCameraConfig):
+class GrpConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
     """Options of `GrpPolicy`; the defaults are the smallest published size.
 
-    `ActionObjectiveConfig` has those of the motion and the bins, `GoalCameraConfig` of the goal.
+    `ActionObjectiveConfig` has those of the objective, `GoalCameraConfig` of the goal, `TokensConfig` of further
+    sensors and memory.
 
     What is an input decides what there is a token of: every image but ``goal.image`` is a camera, ``goal.image`` the
     goal's picture, and vectors together are one token of proprioception (the published GRP has none).
     """
 
+    architecture: ClassVar[str] = "grp"
+    input_kinds: ClassVar[tuple[str, ...] | None] = ("image", "vector")
+    needs_camera: ClassVar[bool] = True
     text_kinds: ClassVar[tuple[str, ...]] = ("characters", "tokenizer", "encoder")
     takes_goal_image: ClassVar[bool] = True
 
@@ -77,50 +78,13 @@ class GrpConfig(ActionObjectiveConfig, GoalCameraConfig):
             ),
         ),
     ] = 0.5
-    objective: Annotated[
-        ObjectiveName, About("Error of the regression, or `cross_entropy` over bins of each action number.")
-    ] = "mse"
-    tanh: Annotated[
-        bool,
-        About(
-            "Bound a regression's predictions to (−1, 1); the actions must then be normalised to that range.",
-            only=REGRESSED,
-        ),
-    ] = False
-    magnitude_weighting: Annotated[
-        bool, About("Multiply each step's loss by 1 + 2‖a‖ of its target, a physical length.")
-    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sees_images_and_vectors(self, "grp")
-        if not self.camera_keys:
-            raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; grp needs at least one.")
         if self.stem == "keypoints":  # patches are of one size everywhere
             self.check_goal_size()
-        _ = self.action_objective  # checks itself when built
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where words took its place in training now and then."""
         return (GOAL_KEY,) if self.has_goal and self.text is not None and self.goal_dropout else ()
-
-    @property
-    def vector_keys(self) -> tuple[str, ...]:
-        """Keys of proprioception, in order."""
-        return tuple(key for key, spec in self.inputs.items() if spec.kind == "vector")
-
-    @property
-    def loss_summary(self) -> str:
-        """The objective."""
-        return self.action_objective.summary
-
-    @property
-    def bounded_actions(self) -> bool:
-        """Whether predictions lie in [−1, 1]."""
-        return self.action_objective.bounded
-
-    @property
-    def action_objective(self) -> ActionObjective:
-        """How raw numbers become actions and a loss."""
-        return ActionObjective(self, self.objective, self.tanh, self.magnitude_weighting)

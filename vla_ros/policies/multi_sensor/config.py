@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError
-from vla_ros.policies.common.action_objective import REGRESSED, ActionObjective, ActionObjectiveConfig
-from vla_ros.policies.common.camera_encoders import check_shared_size
+from vla_ros.policies.common.action_objective import REGRESSED, ActionObjectiveConfig
+from vla_ros.policies.common.observation_tokens import check_shared_size
 from vla_ros.policies.common.sensor_inputs import SensorsConfig
 from vla_ros.registry import EncoderName, FusionName, ObjectiveName
 from vla_ros.schema import About, Checked, Only
@@ -64,6 +64,7 @@ class MemoryOptions(Checked):
 class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
     """Options of `MultiSensorPolicy`."""
 
+    architecture: ClassVar[str] = "multi_sensor"
     text_kinds: ClassVar[tuple[str, ...]] = ("characters", "tokenizer", "sentence_embedding", "encoder")
 
     width: Annotated[int, About("D, of every token.", at_least=1)] = 256
@@ -158,7 +159,6 @@ class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
             raise ConfigError("temporal 'history' and memory are two answers to one question; choose one.")
         if self.bev is not None:
             self._check_calibration()
-        _ = self.action_objective  # checks itself when built
 
     def _check_trajectory(self) -> None:
         if self.action_dim != 3:
@@ -230,8 +230,3 @@ class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
         if self.head == "trajectory":
             return "smooth L1 of the nearest mode's waypoints + cross-entropy of the modes"
         return self.action_objective.summary
-
-    @property
-    def action_objective(self) -> ActionObjective:
-        """How the chunk's raw numbers become actions and a loss."""
-        return ActionObjective(self, self.objective, tanh=self.tanh, magnitude_weighting=self.magnitude_weighting)

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.networks import mlp
+from vla_ros.networks.heads.noise_input import noise_dim, with_noise
 from vla_ros.networks.heads.trajectory import Trajectories, TrajectoryHead, trajectory_loss
 from vla_ros.networks.sensors import SensorTokens, VectorToken
 from vla_ros.networks.temporal import HistoryEncoder, Memory, MemoryBuffer
 from vla_ros.objectives import l1
-from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.objectives.noise import Noised
+from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState, Request
+from vla_ros.policies.common.action_objective import repeated
 from vla_ros.policies.common.every_frame import GruMemory, chunks_of_every_frame
 from vla_ros.policies.common.sensor_inputs import build_sensor_encoders
 from vla_ros.policies.common.text_input import sentence_vectors, text_sequence
@@ -38,6 +41,7 @@ class MultiSensorPolicy(Policy):
     def __init__(self, config: MultiSensorConfig) -> None:
         super().__init__(config)
         width = config.width
+        self.objective = config.action_objective
         encoders: dict[str, nn.Module] = {}
         if config.image_keys:
             encoders["vision"] = MapTokens(config) if config.bev is None else BevTokens(config, config.bev)
@@ -72,38 +76,34 @@ class MultiSensorPolicy(Policy):
             else None
         )
 
-    def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
-        """Return the head's loss, of every frame where a state is carried; ``terms`` holds the mean absolute error."""
-        self.check_observation(batch)
+    def training_loss(self, batch: Batch, generator: torch.Generator | None) -> LossOutput:
+        """Return the head's loss, of every frame where a state is carried."""
         features_BTF = self._frames(batch, slice(None), generator)
         if self.config.trains_every_frame:
             context_BF, _ = self._through_time(features_BTF, batch.get("is_pad"), {})
-            return self._loss(context_BF.flatten(0, 1), chunks_of_every_frame(batch))
+            return self._loss(context_BF.flatten(0, 1), chunks_of_every_frame(batch), generator)
         if self.history is not None:
-            return self._loss(self.history(features_BTF, batch["past_action"], batch.get("is_pad")), batch)
-        return self._loss(features_BTF[:, -1], batch)
+            context_BF = self.history(features_BTF, batch["past_action"], batch.get("is_pad"))
+            return self._loss(context_BF, batch, generator)
+        return self._loss(features_BTF[:, -1], batch, generator)
 
-    @torch.no_grad()
-    def predict_action_chunk(
-        self,
-        observation: Batch,
-        state: PolicyState | None = None,
-        generator: torch.Generator | None = None,  # noqa: ARG002  # nothing is sampled
-    ) -> PolicyOutput:
-        """Predict as `Policy.predict_action_chunk`; deterministic in eval mode.
+    def infer(self, observation: Batch, request: Request) -> PolicyOutput:
+        """Predict; but for sampled noise, deterministic in eval mode.
 
         Without state a GRU or a memory runs over all frames of the observation, with one over those that are new to it.
         """
-        self.check_observation(observation)
+        state = request.state
         if self.history is not None:
-            return self._predict_by_history(self.history, observation, state)
+            return self._predict_by_history(self.history, observation, request)
         if not self.config.trains_every_frame:
-            return PolicyOutput(self._actions(self._frames(observation, slice(-1, None))[:, -1]))
+            features_BF = self._frames(observation, slice(-1, None))[:, -1]
+            return PolicyOutput(self._actions(features_BF, request), None, {"features": features_BF})
         skip_BT = self._known(observation, state)
         first = int(skip_BT.all(dim=0).int().cumprod(dim=0).sum().clamp(max=skip_BT.shape[1] - 1))
         features_BTF = self._frames(observation, slice(first, None))
         context_BTF, after = self._through_time(features_BTF, skip_BT[:, first:], state or {})
-        return PolicyOutput(self._actions(context_BTF[:, -1]), after)
+        context_BF = context_BTF[:, -1]
+        return PolicyOutput(self._actions(context_BF, request), after, {"features": context_BF})
 
     def _frames(self, observation: Batch, frames: slice, generator: torch.Generator | None = None) -> Tensor:
         """Return the fused features of frames, float [B, frames, F]."""
@@ -165,10 +165,9 @@ class MultiSensorPolicy(Policy):
             is_known_BT[:, -1] = False
         return skip_BT | is_known_BT
 
-    def _predict_by_history(
-        self, history: HistoryEncoder, observation: Batch, state: PolicyState | None
-    ) -> PolicyOutput:
+    def _predict_by_history(self, history: HistoryEncoder, observation: Batch, request: Request) -> PolicyOutput:
         """Predict from all frames; the actions between them are those of the chunks predicted before."""
+        state = request.state
         features_BTF = self._frames(observation, slice(None))
         batch, length, _ = features_BTF.shape
         past_BTA = features_BTF.new_zeros(batch, length - 1, self.config.action_dim)
@@ -178,33 +177,38 @@ class MultiSensorPolicy(Policy):
             new = length - int(known[0].sum()) if known is not None else 1
             taken = torch.cat([state[PAST], state[LAST_CHUNK][:, :new]], dim=1)
             past_BTA = taken[:, -(length - 1) :] if length > 1 else past_BTA
-        actions_BHA = self._actions(history(features_BTF, past_BTA, is_pad_BT))
+        actions_BHA = self._actions(history(features_BTF, past_BTA, is_pad_BT), request)
         return PolicyOutput(actions_BHA, {PAST: past_BTA, LAST_CHUNK: actions_BHA})
 
     def _head(self, features: int) -> nn.Module:
         config = self.config
         if config.head == "trajectory":
             return TrajectoryHead(features, config.action_horizon, config.n_modes, config.hidden_dims)
-        return mlp(features, config.hidden_dims, config.action_horizon * math.prod(config.action_objective.raw_shape))
+        if self.objective.is_denoising:
+            features += noise_dim(config.action_horizon, config.action_dim)
+        return mlp(features, config.hidden_dims, config.action_horizon * math.prod(self.objective.raw_shape))
 
-    def _actions(self, context_BF: Tensor) -> Tensor:
-        said = self.model.head(context_BF)
-        if isinstance(said, Trajectories):
-            return said.best()
-        return self.config.action_objective.actions(self._raw(said))
+    def _actions(self, context_BF: Tensor, request: Request) -> Tensor:
+        if self.config.head == "trajectory":
+            best_BHA: Tensor = self.model.head(context_BF).best()
+            return best_BHA
+        return self.objective.sample(lambda noised: self._chunks(context_BF, noised), request)
 
-    def _loss(self, context_BF: Tensor, batch: Batch) -> LossOutput:
-        said = self.model.head(context_BF)
-        if not isinstance(said, Trajectories):
-            return self.config.action_objective.loss_of(self._raw(said), batch)
+    def _loss(self, context_BF: Tensor, batch: Batch, generator: torch.Generator | None) -> LossOutput:
+        if self.config.head == "chunk":
+            return self.objective.train(lambda noised: self._chunks(context_BF, noised), batch, generator)
+        said: Trajectories = self.model.head(context_BF)
         target_BHA, is_pad_BH = batch["action"], batch["action_is_pad"]
         waypoints, choice = trajectory_loss(said, target_BHA, is_pad_BH)
         target_BHA = target_BHA.masked_fill(is_pad_BH[..., None], 0.0)
         terms = {"l1": l1(said.best().detach(), target_BHA, is_pad_BH), "modes": choice.detach()}
         return LossOutput(waypoints + choice, terms)
 
-    def _raw(self, numbers_BN: Tensor) -> Tensor:
-        return numbers_BN.view(-1, self.config.action_horizon, *self.config.action_objective.raw_shape)
+    def _chunks(self, context_BF: Tensor, noised: Noised | None = None) -> Tensor:
+        if noised is not None:
+            context_BF = with_noise(repeated(context_BF, noised), noised.noised_BHA, noised.time_B)
+        numbers_BN: Tensor = self.model.head(context_BF)
+        return numbers_BN.view(-1, self.config.action_horizon, *self.objective.raw_shape)
 
 
 class InstructionTokens(nn.Module):

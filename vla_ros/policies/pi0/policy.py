@@ -17,10 +17,10 @@ from vla_ros.networks import (
     joint_attention,
     token_positions,
 )
-from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, PolicyState
-from vla_ros.policies.common.flow_policy import FlowPolicy
+from vla_ros.objectives.noise import Noised
+from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, Request
+from vla_ros.policies.common.flow_policy import FlowPolicy, named_context, named_segments
 from vla_ros.policies.pi0.config import Pi0Config
-from vla_ros.processors import ACTION_DIM_IS_PAD
 
 
 class Pi0Policy(FlowPolicy):
@@ -31,9 +31,6 @@ class Pi0Policy(FlowPolicy):
     pads_actions: ClassVar[bool] = True
     masks_cameras: ClassVar[bool] = True
     config: Pi0Config
-
-    def __init__(self, config: Pi0Config) -> None:
-        super().__init__(config)
 
     def joint_velocity(self, context: Context, noised_BHA: Tensor, time_B: Tensor, valid_BH: Tensor) -> Tensor:
         """Predict velocities, float [B, H, A], with all segments in one pass: what training does, and no cache.
@@ -50,29 +47,24 @@ class Pi0Policy(FlowPolicy):
         outputs, _ = joint_attention(segments, token_positions(valid_BL), block_causal_mask(starts_L, valid_BL))
         return self.flow.velocity(outputs[-1])
 
-    def compute_loss(self, batch: Batch, generator: torch.Generator | None = None) -> LossOutput:
+    def training_loss(self, batch: Batch, generator: torch.Generator | None) -> LossOutput:
         """Return the loss of the config's objective; what it is asked about is drawn from `generator`."""
-        self.check_observation(batch)
         context = self.embed_training_context(batch, generator)
-        draws = self.config.flow_samples
-        draw = self.draw(batch, generator)
-        valid_BH = ~draw.is_pad_BH
-        if draws == 1:
-            velocity_BHA = self.joint_velocity(context, draw.noised_BHA, draw.time_B, valid_BH)
-        else:  # nothing in the context sees the actions: all draws of a sample share it
-            encoded = encode_context(context).repeated(draws)
-            velocity_BHA = self.velocity(draw.noised_BHA, draw.time_B, encoded, valid_BH)
-        loss = draw.loss(velocity_BHA)
-        return LossOutput(loss, {self.loss_name: loss.detach()})
 
-    @torch.no_grad()
-    def predict_action_chunk(
-        self,
-        observation: Batch,
-        state: PolicyState | None = None,  # noqa: ARG002  # nothing is remembered
-        generator: torch.Generator | None = None,
-    ) -> PolicyOutput:
-        """Predict as `Policy.predict_action_chunk`; noise comes from `generator`, no state."""
-        self.check_observation(observation)
-        encoded = encode_context(self.embed_context(observation))
-        return PolicyOutput(self.sample_flow(encoded, generator, observation.get(ACTION_DIM_IS_PAD)))
+        def predict(noised: Noised | None) -> Tensor:
+            asked = self.question(noised, batch["action_is_pad"])
+            count = len(asked.noised_BHA) // len(context.valid_BC)
+            if count == 1:
+                return self.outputs(self.joint_velocity(context, asked.noised_BHA, asked.time_B, asked.valid_BH))
+            # nothing in the context sees the actions: all draws of a sample share it
+            encoded = encode_context(context).repeated(count)
+            return self.outputs(self.velocity(asked.noised_BHA, asked.time_B, encoded, asked.valid_BH))
+
+        return self.objective.train(predict, batch, generator)
+
+    def infer(self, observation: Batch, request: Request) -> PolicyOutput:
+        """Predict: the context is encoded once, then the action tokens go from noise to actions."""
+        context, tokens, after = self.assemble_context(observation, request.state)
+        encoded = encode_context(context)
+        actions_BHA = self.sample_flow(encoded, request.generator, request.dim_is_pad_BA, request.prefix_BPA)
+        return PolicyOutput(actions_BHA, after, named_context(context), named_segments(context, tokens))

@@ -4,22 +4,27 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.policies.base import MOST_STEPS, PolicyConfig
-from vla_ros.policies.common.camera_encoders import check_sees_images_and_vectors, check_shared_size
+from vla_ros.policies.base import MOST_STEPS
+from vla_ros.policies.common.action_objective import ActionObjectiveConfig
+from vla_ros.policies.common.observation_tokens import TokensConfig, check_shared_size
 from vla_ros.processors import TextSpec
-from vla_ros.registry import FilmTrunkName
+from vla_ros.registry import FilmTrunkName, ObjectiveName
 from vla_ros.schema import About, Only
 
+_CLASSES = Only("with objective 'cross_entropy'", lambda config: config.objective == "cross_entropy")
 _LEARNER = Only("with tokens_per_image above 0", lambda config: config.tokens_per_image > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rt1Config(PolicyConfig):
+class Rt1Config(ActionObjectiveConfig, TokensConfig):
     """Options of `Rt1Policy`; the defaults are the published sizes.
 
     Vectors among the inputs become one token per frame, after those of the cameras; the published RT-1 sees none.
     """
 
+    architecture: ClassVar[str] = "rt1"
+    input_kinds: ClassVar[tuple[str, ...] | None] = ("image", "vector")
+    needs_camera: ClassVar[bool] = True
     text_kinds: ClassVar[tuple[str, ...]] = ("sentence_embedding",)
 
     n_obs_steps: Annotated[
@@ -59,22 +64,20 @@ class Rt1Config(PolicyConfig):
     n_heads: Annotated[int, About("Attention heads.", at_least=1)] = 8
     mlp_dim: Annotated[int, About("Hidden width of the feed-forwards.", at_least=1)] = 1024
     dropout: Annotated[float, About("In the transformer.", at_least=0, below=1)] = 0.1
-    objective: Annotated[Literal["cross_entropy"], About("The only one that fits its output.")] = "cross_entropy"
-    bins: Annotated[int, About("Classes of each action number.", at_least=2)] = 256
+    objective: Annotated[
+        ObjectiveName, About("`cross_entropy` over classes of each action number, or any other objective.")
+    ] = "cross_entropy"
     ranges: Annotated[
         dict[str, tuple[float, float]],
-        About("Name of an action number → (low, high) of its bins, normalised; [-1, 1] for all others."),
+        About("Name of an action number → (low, high) of its bins, normalised; [-1, 1] for all others.", only=_CLASSES),
     ] = field(default_factory=dict)
     categories: Annotated[
         dict[str, tuple[float, ...]],
-        About("Name of an action number that takes few values (a mode) → those values, normalised."),
+        About("Name of an action number that takes few values (a mode) → those values, normalised.", only=_CLASSES),
     ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sees_images_and_vectors(self, "rt1")
-        if not self.image_keys:
-            raise ConfigError(f"inputs: no camera among {', '.join(self.inputs)}; rt1 needs at least one.")
         check_shared_size(self, self.share_encoder)
         if self.trunk_weights is not None and self.trunk == "small_conv":
             raise ConfigError(
@@ -83,13 +86,10 @@ class Rt1Config(PolicyConfig):
         self._check_numbers()
 
     @property
-    def loss_summary(self) -> str:
-        """The loss and its classes."""
-        return f"{self.objective} over {self.bins} bins"
-
-    @property
     def bounded_actions(self) -> bool:
         """Whether any number has bins over [-1, 1]: those without a range or categories of their own."""
+        if self.objective != "cross_entropy":
+            return super().bounded_actions
         return any(name not in self.ranges and name not in self.categories for name in self.action.names)
 
     def _check_numbers(self) -> None:
