@@ -102,7 +102,7 @@ class SafetyFilter:
         self._state = FilterState()
 
     def forget_times(self) -> None:
-        """Time went back: forget when and how fast it was commanded, and keep where it was told to be, to stand still."""
+        """Time went back: forget when and how fast it was commanded, and keep where, which is to stand still."""
         old = self._state
         reference = old.reference
         if reference is not None:
