@@ -9,7 +9,9 @@ sys.path.insert(0, str(ROOT))
 
 from vla_ros.networks import AttentionOptions, ExpertOptions, VisionOptions  # noqa: E402
 from vla_ros.policies import policy_class, policy_names  # noqa: E402
-from vla_ros.processors import ProcessorOptions, TextSpec  # noqa: E402
+from vla_ros.processors import ProcessorOptions, StepChoice, TextSpec  # noqa: E402
+from vla_ros.processors.relative_actions import PoseNames, RelativeActionsOptions  # noqa: E402
+from vla_ros.processors.rotation_form import RotationFormOptions  # noqa: E402
 from vla_ros.schema.tables import table  # noqa: E402
 from vla_ros.sim.config import CameraConfig, LidarConfig  # noqa: E402
 from vla_ros.sim.metaworld.config import SimConfig  # noqa: E402
@@ -49,6 +51,10 @@ PAGES: tuple[tuple[str, type], ...] = (
     ("Recipe: `mixture`, each dataset", recipe.MixedDataset),
     ("Recipe: `policy`", recipe.PolicyChoice),
     ("Recipe: `normalisation`", ProcessorOptions),
+    ("Recipe: `processors`", StepChoice),
+    ("Processor `relative_actions`", RelativeActionsOptions),
+    ("Processor `relative_actions`: `action`, `measured`", PoseNames),
+    ("Processor `rotation_form`", RotationFormOptions),
     ("Recipe: `optimiser`", recipe.OptimiserOptions),
     ("Recipe: `schedule`", recipe.ScheduleOptions),
     ("Recipe: `augmentation`", recipe.AugmentationOptions),

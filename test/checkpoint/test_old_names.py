@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from vla_ros.checkpoint.weights import load_weights
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import CheckpointError
+from vla_ros.networks.attention.block import Block
 from vla_ros.policies import build_policy, current_policy, policy_config
 from vla_ros.policies.act import ActWalkthroughPolicy
 from vla_ros.policies.examples import make_example_batch
@@ -85,6 +86,13 @@ def test_a_weight_that_is_missing_is_still_missing(tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"it lacks action_expert.layers.1.attention.key.weight"):
         load_weights(built.config, type(built), "config", tmp_path / "model.safetensors")
+
+
+def test_parts_of_a_block_of_the_vision_transformer_have_todays_names():
+    names = ["attention_norm.weight", "query.bias", "output.weight", "mlp_norm.bias", "mlp_in.weight", "mlp_out.bias"]
+    today = ["attention_norm.weight", "attention.query.bias", "attention.output.weight", "mlp_norm.bias"]
+    renamed = Block.upgrade_weights({name: torch.zeros(1) for name in names})
+    assert list(renamed) == [*today, "mlp.inner.weight", "mlp.outer.bias"]
 
 
 FORMER_OPTIONS = {"cvae": False, "width": 16, "n_heads": 2, "mlp_dim": 16, "head_dims": None, "tanh": None}

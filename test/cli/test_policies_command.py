@@ -28,7 +28,7 @@ def test_json_says_everything_about_every_policy(policy: str, capsys: pytest.Cap
     assert (description["name"], description["policy"]) == (name, policy)
     assert {*description} == {
         *("name", "policy", "summary", "options", "robot", "inputs", "outputs", "parameters", "flops", "goals"),
-        *("n_obs_steps", "action_horizon", "n_action_steps", "objective", "config"),
+        *("n_obs_steps", "action_horizon", "n_action_steps", "objective", "config", "processors"),
     }
     assert {*description["outputs"]} == {"names", "units", "representation", "shape", "dtype", "bounded"}
     assert {*description["goals"]} == {"takes", "text", "can_take"}
@@ -72,6 +72,46 @@ def test_the_documented_example_is_what_is_printed(capsys: pytest.CaptureFixture
     example = (ROOT / "docs/add_a_policy.md").read_text().split(f"$ {command}\n")[1].split("```")[0]
     assert main(command.split()[1:]) == 0
     assert capsys.readouterr().out.startswith(example)
+
+
+RELATIVE = """
+output: out
+dataset: {root: none, contract: CONTRACT}
+inputs: [observation.images.overhead, observation.tool]
+policy: {name: bc, overrides: {action_horizon: 8, backbone: cnn, text: null}}
+normalisation: {image_size: [24, 32]}
+processors:
+  - name: relative_actions
+    options:
+      key: observation.tool
+      action: {position: [x, y, z], rotation: [qx, qy, qz, qw]}
+      measured:
+        position: [pose.position.x, pose.position.y, pose.position.z]
+        rotation: [pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w]
+  - {name: rotation_form, options: {rotation: [qx, qy, qz, qw]}}
+"""
+
+
+def test_the_steps_of_a_recipe_are_listed_with_the_shapes_that_go_in_and_come_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = RELATIVE.replace("CONTRACT", str(ROOT / "test/robots/test_arm.yaml"))
+    (tmp_path / "recipe.yaml").write_text(f"{text}epochs: 1\n")
+    steps = described(capsys, "--recipe", "recipe.yaml")["processors"]
+    assert [step["name"] for step in steps] == ["relative_actions", "rotation_form", "resize", "normalise"]
+    assert steps[1]["before"]["action"] == [8, 7]
+    assert steps[1]["after"]["action"] == steps[3]["after"]["action"] == [8, 9]
+    assert steps[3]["after"]["observation.images.overhead"] == [1, 3, 24, 32]
+    assert main(["policies", "describe", "--recipe", "recipe.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 rotation_form     action: qx, qy, qz, qw from quaternion to rot6d; action [8, 7] → [8, 9]" in printed
+    assert "action by symmetric" in printed  # as its loss takes lengths
+
+
+@pytest.mark.parametrize("arguments", [[], ["bc", "--recipe", "r.yaml"], ["--recipe", "r.yaml", "--options", "o.yaml"]])
+def test_a_policy_or_a_recipe_is_described(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policies", "describe", *arguments]) == 2
+    assert "give a policy's NAME, with --options if you like, or --recipe FILE" in capsys.readouterr().err
 
 
 def test_what_could_not_be_counted_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

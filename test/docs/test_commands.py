@@ -27,6 +27,7 @@ GIVEN = {  # what a page takes as given: its reader's own files, or those of ano
     "docs/add_a_sensor.md": ("my_sensor.yaml", "data/metaworld_push"),
     "docs/checkpoints.md": ("DIR", "FILE"),
     "docs/conversion.md": ("my_robot.yaml", "bags"),
+    "docs/datasets.md": ("data/metaworld_push", "data/part", "DATASET"),
     "docs/results.md": ("out/train/metaworld_push_",),  # NAME of its table
 }
 FILES = ("bag", "bags", "checkpoint", "contract", "dataset", "folder", "file", "options", "recipe", "sim_config")

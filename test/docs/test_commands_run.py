@@ -26,6 +26,7 @@ RUN = (
     "docs/simulated_robot.md",
     "docs/checkpoints.md",
     "docs/conversion.md",
+    "docs/datasets.md",
     "docs/add_a_robot.md",
 )
 """Pages whose vla_ros commands are run here, one page after the other; what an earlier page ran is not run again."""

@@ -292,7 +292,7 @@ def test_every_weight_is_trained_but_the_bias_of_keys():
     # Float32 rounds what cancels to about 1e-8; whatever else is trained gets 1e-3 and more.
     untrained = {name for name, p in built.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-5}
     # It adds the same to all scores of a query, which softmax does not see.
-    assert untrained == {"cameras.encoders.0.encoder.layers.0.key.bias"}
+    assert untrained == {"cameras.encoders.0.encoder.layers.0.attention.key.bias"}
 
 
 # ── padding and bad input ─────────────────────────────────────────────────────────────────────────────────────────────

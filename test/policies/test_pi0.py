@@ -323,7 +323,7 @@ def test_every_weight_is_trained_but_those_nobody_reads_and_the_bias_of_keys():
     unread = {last + part for part in ("attention.query.weight", "attention.output.weight", "mlp_norm.weight")}
     unread |= {f"{last}mlp.{part}.weight" for part in ("gate", "up", "down")} | {"prefix_expert.final_norm.weight"}
     # a bias of keys adds the same to all scores of a query, which softmax does not see
-    assert untrained == unread | {"cameras.encoders.0.encoder.layers.0.key.bias"}
+    assert untrained == unread | {"cameras.encoders.0.encoder.layers.0.attention.key.bias"}
 
 
 # ── padding ───────────────────────────────────────────────────────────────────────────────────────────────────────────

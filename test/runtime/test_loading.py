@@ -32,6 +32,8 @@ class Still(Policy):
 class Listening:
     """Processors that remember the instructions they were given."""
 
+    inputs = (STATE,)
+
     def __init__(self) -> None:
         self.heard: list[str] = []
 
@@ -39,7 +41,7 @@ class Listening:
         self.heard += raw["task"]
         return {}
 
-    def actions(self, actions_BHA: Any) -> Any:
+    def actions(self, actions_BHA: Any, raw: dict[str, Any]) -> Any:
         return actions_BHA
 
 
@@ -58,3 +60,9 @@ def test_the_warm_up_hears_the_instruction_that_is_to_come(parameter: str, heard
 def test_a_blank_frame_has_the_goal_where_the_robot_has_one() -> None:
     frame = blank_frame(CONTRACT, (STATE, "goal.image"))
     assert {key: value.shape for key, value in frame.values.items()} == {STATE: (4,), "goal.image": (84, 84, 3)}
+
+
+def test_a_blank_frame_turns_nothing_instead_of_being_no_rotation() -> None:
+    arm = load_contract(Path(__file__).parents[1] / "robots/test_arm.yaml")
+    frame = blank_frame(arm, ("observation.tool",))
+    assert frame.values["observation.tool"].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]

@@ -53,12 +53,14 @@ class Recording(Counting):
 
 
 class Plain:
-    """Processors that change nothing."""
+    """Processors that double actions and change nothing else."""
+
+    inputs = (KEY,)
 
     def observation(self, raw: dict[str, Any]) -> dict[str, Any]:
         return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in raw.items()}
 
-    def actions(self, actions_BHA: torch.Tensor) -> torch.Tensor:
+    def actions(self, actions_BHA: torch.Tensor, raw: dict[str, Any]) -> torch.Tensor:
         return actions_BHA * 2
 
 

@@ -64,6 +64,7 @@ def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dataset": {"root": str(folder / "data"), "validation_fraction": 0.25},
         "inputs": ["observation.images.top", "observation.state", "observation.light"],
         "policy": POLICY,
+        "processors": [{"name": "example_whiten", "options": {"smallest": 1e-4}}],
         "steps": 4,
         "batch_size": 8,
         "threads": 1,
@@ -79,7 +80,8 @@ def checkpoint(run: Run, folder: Path) -> Path:
     options |= {"n_heads": 2, "mlp_dim": 16, "bins": 16, "n_obs_steps": 2}
     policy = f"policy={json.dumps({'name': 'rt1', 'overrides': options})}"
     train = ["train", str(folder / "recipe.yaml")]
-    commands(run, train, [*train, "--set", policy, "--set", f"output={folder / 'rt1'}", "--set", "steps=1"])
+    settings = [policy, "processors=[]", f"output={folder / 'rt1'}", "steps=1"]
+    commands(run, train, [*train, *(word for setting in settings for word in ("--set", setting))])
     return folder / "out/checkpoint"
 
 
@@ -97,6 +99,7 @@ def test_the_checkpoint_says_which_package_provides_its_parts(checkpoint: Path) 
         ("heads", "example_linear"),
         ("objectives", "example_huber"),
         ("text_models", "example_words"),
+        ("processors", "example_whiten"),
     }
     assert {(part["package"], part["version"]) for part in parts} == {("example-parts", "1.2.0")}
 
@@ -143,7 +146,15 @@ def test_a_foreign_trunk_serves_rt1(checkpoint: Path, folder: Path) -> None:
 
 def test_the_command_line_lists_the_parts_with_their_package(run: Run) -> None:
     listed = run("-m", "vla_ros.cli", "parts", "--check").stdout
-    for name in ("example_mix", "example_edges", "example_eager", "example_stage", "example_words", "Illuminance"):
+    for name in (
+        "example_mix",
+        "example_edges",
+        "example_eager",
+        "example_stage",
+        "example_words",
+        "example_whiten",
+        "Illuminance",
+    ):
         assert any(name in line and "example-parts 1.2.0" in line for line in listed.splitlines()), listed
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.policies import Policy
-from vla_ros.processors import Processors
+from vla_ros.processors import STANDARD, Processors
 
 
 def model_card(policy: Policy, processors: Processors, contract: RobotContract, metadata: Mapping[str, Any]) -> str:
@@ -29,6 +29,9 @@ def _features(processors: Processors) -> list[str]:
     lines = ["| feature | kind | shape | numbers | normalised by |", "|---|---|---|---|---|"]
     features = (*processors.inputs.values(), processors.action)
     lines += [_row(spec, processors.options.mode(spec)) for spec in features]
+    own = [step for step in processors.steps if step.name not in STANDARD]
+    if own:
+        lines += ["", "Before that: " + "; ".join(f"{step.name} ({step.summary()})" for step in own) + "."]
     if processors.constant:
         flat = "; ".join(f"{key}: {', '.join(names)}" for key, names in processors.constant.items())
         lines += ["", f"Never varied in the training data, hence only centred: {flat}."]

@@ -61,7 +61,7 @@ def save_checkpoint(
     """
     path = Path(path)
     text_of_contract = _contract_text(contract)
-    parts = foreign_parts(policy.name, policy.config)
+    parts = foreign_parts(policy.name, policy.config, [("processors", step.name) for step in processors.steps])
     known = {
         "format_version": FORMAT_VERSION,
         "policy": policy.name,

@@ -53,6 +53,7 @@ def run_describe(arguments: argparse.Namespace) -> int:
         ("robot", f"{checkpoint.contract.robot_type}, contract {checkpoint.contract.hash}"),
         ("sees", f"{', '.join(inputs)}; the last {config.n_obs_steps} frame(s)"),
         ("predicts", f"{config.action_horizon} steps of {', '.join(config.action.names)}"),
+        ("processors", "; ".join(f"{step.name} ({step.summary()})" for step in checkpoint.processors.steps)),
     ]
     rows += [(str(name), _short(value)) for name, value in checkpoint.metadata.items() if name not in _SHOWN_ABOVE]
     print_table(str(checkpoint.path), rows)

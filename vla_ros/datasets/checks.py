@@ -70,7 +70,7 @@ def check_info(info: Mapping[str, Any], source: Path) -> None:
     if version != layout.CODEBASE_VERSION:
         raise DatasetError(
             f"{source}: codebase_version is {_short(version)}, this reads '{layout.CODEBASE_VERSION}'; "
-            "convert the dataset with LeRobot's own converter or record it again."
+            "v2.0 and v2.1 become it by `vla_ros dataset upgrade`."
         )
     for field in ("fps", "features", "total_episodes", "total_frames", "data_path"):
         if info.get(field) is None:

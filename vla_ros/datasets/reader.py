@@ -257,6 +257,14 @@ class EpisodeDataset:
         row = self._row(index)
         return self._video_file(row, key), float(row[f"videos/{key}/from_timestamp"])
 
+    def rows(self, index: int, names: Sequence[str]) -> Any:
+        """Return columns of an episode as they are stored, a pyarrow table; errors as `episode`."""
+        return self._rows_of(index, names)[1].select(list(names))
+
+    def tasks_of(self, index: int) -> list[str]:
+        """Return the instructions that an episode has, as its row of the episode tables lists them."""
+        return [str(task) for task in self._row(index)["tasks"]]
+
     def _rows_of(self, index: int, names: Sequence[str]) -> tuple[Path, Any]:
         """Return the data file of an episode, and these columns of its rows."""
         row = self._row(index)

@@ -136,10 +136,10 @@ def measure_importance(
         for first in range(0, len(own), BATCH):
             here = slice(first, first + BATCH)
             raw, other = sampler.batch(own[here]), sampler.batch(others[here])
-            action = _due_action(checkpoint, raw)
+            action = _due_action(checkpoint, raw, raw)
             errors.append(action - raw["action"][:, 0])
             for group, keys in groups.items():
-                changed = _due_action(checkpoint, {**raw, **{key: other[key] for key in keys}})
+                changed = _due_action(checkpoint, {**raw, **{key: other[key] for key in keys}}, raw)
                 changes[group] += np.abs(changed - action).sum(axis=0)
         means = {group: _named(names, total / len(own)) for group, total in changes.items()}
         error = np.concatenate(errors)
@@ -230,12 +230,18 @@ def _partner(episode: int, tick: int, lengths: NDArray[np.int64], first: NDArray
 
 
 @torch.no_grad()
-def _due_action(checkpoint: Checkpoint, raw: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the first step of every predicted chunk, float64 [B, A], in the contract's units."""
+def _due_action(checkpoint: Checkpoint, seen: dict[str, Any], measured: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the first step of every predicted chunk, float64 [B, A], in the contract's units.
+
+    Args:
+        checkpoint: The policy.
+        seen: What it is shown.
+        measured: Where the robot was, to which its actions may be relative.
+    """
     processors = checkpoint.processors
     generator = torch.Generator(processors.device).manual_seed(0)
-    chunk = checkpoint.policy.predict_action_chunk(processors.observation(raw), generator=generator)
-    return processors.actions(chunk.actions.float())[:, 0].cpu().double().numpy()
+    chunk = checkpoint.policy.predict_action_chunk(processors.observation(seen), generator=generator)
+    return processors.actions(chunk.actions.float(), measured)[:, 0].cpu().double().numpy()
 
 
 def _named(names: Sequence[str], values: NDArray[np.floating[Any]]) -> dict[str, float]:

@@ -25,12 +25,30 @@ from vla_ros.policies import (
     policy_config,
     policy_names,
 )
+from vla_ros.policies.common.action_scaling import check_relative, with_motion_of, with_scaling_of
 from vla_ros.policies.examples import make_example_batch
+from vla_ros.processors import Features, ProcessorOptions, ProcessorStep, StepChoice, build_steps
+from vla_ros.processors.normalise import Normalise
+from vla_ros.processors.text import TextStep
 from vla_ros.schema import SchemaField, fields_of, load_yaml, to_plain
+from vla_ros.training.recipe import load_recipe
 
 OPTIONS_FOLDER = "config/policies"
 STATE = "observation.state"
 _FROM_CONTRACT = ("inputs", "action")
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What stands between robot and policy.
+
+    Attributes:
+        normalisation: How features are resized and normalised.
+        steps: Other steps, in order.
+    """
+
+    normalisation: ProcessorOptions = field(default_factory=ProcessorOptions)
+    steps: tuple[StepChoice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,7 @@ def describe_policy(
     contract: RobotContract,
     keys: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
+    processing: Processing | None = None,
 ) -> dict[str, Any]:
     """Build a policy for a robot and measure it.
 
@@ -107,6 +126,7 @@ def describe_policy(
         contract: The robot.
         keys: Features that the policy sees; None: every camera and ``observation.state``.
         image_size: (height, width) in pixels to which all images are resized; None keeps the contract's.
+        processing: Steps between robot and policy; None takes those that every policy has.
 
     Returns:
         Data for JSON; shapes are those of one sample, without the batch's axis.
@@ -117,10 +137,14 @@ def describe_policy(
     """
     name, options = current_policy(chosen.policy, chosen.options, chosen.source)
     chosen = replace(chosen, policy=name, options=options)
-    kind = policy_class(chosen.policy)
-    inputs = select_inputs(contract, keys, image_size)
-    given = {**chosen.options, "inputs": inputs, "action": contract.features[contract.action.key]}
+    kind, processing = policy_class(chosen.policy), processing or Processing()
+    if image_size is not None:
+        processing = replace(processing, normalisation=replace(processing.normalisation, image_size=image_size))
+    inputs, action = select_inputs(contract, keys), contract.features[contract.action.key]
+    seen = build_steps(processing.steps, processing.normalisation, inputs, action)[-1].after
+    given = {**chosen.options, "inputs": seen.inputs, "action": seen.action}
     config = policy_config(chosen.policy, given, chosen.source)
+    steps = _steps_of(config, chosen, contract, processing, inputs)
     with options_of(chosen.source or f"policy {chosen.policy}"):
         policy = build_weightless(kind, config)
     return {
@@ -130,6 +154,7 @@ def describe_policy(
         "robot": contract.robot_type,
         "inputs": [*_described_inputs(config), *_instruction_tensors(config)],
         "outputs": _outputs(config, contract),
+        "processors": [_described_step(step, config) for step in steps],
         "parameters": policy.parameter_counts(),
         "flops": asdict(count_flops(policy)),
         "goals": _goals(config),
@@ -141,22 +166,41 @@ def describe_policy(
     }
 
 
-def select_inputs(
-    contract: RobotContract, keys: Sequence[str] | None = None, image_size: tuple[int, int] | None = None
-) -> dict[str, FeatureSpec]:
-    """Return a policy's input features; arguments and errors as `describe_policy`."""
+def policy_config_of(
+    chosen: PolicyOptions,
+    contract: RobotContract,
+    keys: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> PolicyConfig:
+    """Return the checked options of a policy for a robot; arguments and errors as `describe_policy`."""
+    processing = Processing()
+    if image_size is not None:
+        processing = replace(processing, normalisation=replace(processing.normalisation, image_size=image_size))
+    inputs, action = select_inputs(contract, keys), contract.features[contract.action.key]
+    seen = build_steps(processing.steps, processing.normalisation, inputs, action)[-1].after
+    return policy_config(chosen.policy, {**chosen.options, "inputs": seen.inputs, "action": seen.action}, chosen.source)
+
+
+def find_recipe(path: Path) -> tuple[PolicyOptions, tuple[str, ...], Processing, str | None]:
+    """Return what a training recipe says of its policy: options, inputs, processors, and the contract that it names.
+
+    Raises:
+        ConfigError: The recipe cannot be read.
+    """
+    recipe = load_recipe(path)
+    chosen = PolicyOptions(recipe.policy.name, recipe.policy.overrides, str(path))
+    return chosen, recipe.inputs, Processing(recipe.normalisation, recipe.processors), recipe.dataset.contract
+
+
+def select_inputs(contract: RobotContract, keys: Sequence[str] | None = None) -> dict[str, FeatureSpec]:
+    """Return a policy's input features as the robot has them; arguments and errors as `describe_policy`."""
     if keys is None:
         features = contract.features
         keys = [key for key, spec in features.items() if spec.kind == "image" or key == STATE]
     specs = {key: contract.feature(key) for key in keys}
     if len(specs) != len(keys) or contract.action.key in specs:
         raise ConfigError(f"inputs must be different observations of {contract.robot_type}, got {', '.join(keys)}.")
-    if image_size is None:
-        return specs
-    return {
-        key: replace(spec, shape=(*image_size, spec.shape[2])) if spec.kind == "image" else spec
-        for key, spec in specs.items()
-    }
+    return specs
 
 
 def summary(name: str) -> str:
@@ -207,9 +251,41 @@ def _instruction_tensors(config: PolicyConfig) -> list[dict[str, Any]]:
     ]
 
 
+def _steps_of(
+    config: PolicyConfig,
+    chosen: PolicyOptions,
+    contract: RobotContract,
+    processing: Processing,
+    inputs: Mapping[str, FeatureSpec],
+) -> tuple[ProcessorStep, ...]:
+    """Return the steps as training would build them: the policy's loss decides how its action is normalised."""
+    action = contract.features[contract.action.key]
+    plain = build_steps(processing.steps, processing.normalisation, inputs, action)
+    with options_of(chosen.source or f"policy {chosen.policy}"):
+        is_relative = check_relative(plain, contract)
+        config = with_motion_of(config, chosen.options, contract, is_relative=is_relative)
+        normalisation = with_scaling_of(processing.normalisation, config, config.action)
+    steps = build_steps(processing.steps, normalisation, inputs, action)
+    return steps if config.text is None else (*steps, TextStep(config.text, steps[-1].after))
+
+
+def _described_step(step: ProcessorStep, config: PolicyConfig) -> dict[str, Any]:
+    """Return a step's name, what it does, and the shapes of what goes in and comes out."""
+    before, after = (_shapes(features, config) for features in (step.before, step.after))
+    if isinstance(step, Normalise):  # which also puts channels first
+        images = {key: image_shape(spec) for key, spec in step.after.inputs.items() if spec.kind == "image"}
+        after |= {key: [config.n_obs_steps, *shape] for key, shape in images.items()}
+    return {"name": step.name, "summary": step.summary(), "before": before, "after": after}
+
+
+def _shapes(features: Features, config: PolicyConfig) -> dict[str, list[int]]:
+    inputs = {key: [config.n_obs_steps, *spec.shape] for key, spec in features.inputs.items()}
+    return {**inputs, features.action.key: [config.action_horizon, *features.action.shape]}
+
+
 def _outputs(config: PolicyConfig, contract: RobotContract) -> dict[str, Any]:
     return {
-        "names": list(config.action.names),
+        "names": list(contract.action.names),
         "units": list(contract.action.units),
         "representation": contract.action.representation,
         "shape": [config.action_horizon, config.action_dim],

@@ -43,6 +43,10 @@ DEFINITIONS = {
 """What the numbers of ``result.json`` mean; written into it."""
 
 
+UNKNOWN_OBSERVATION = -1
+"""Of a command whose message does not name the observation that it answers: it counts as decided, without a latency."""
+
+
 @dataclass(frozen=True)
 class CommandRecord:
     """One command as the client saw it.
@@ -50,7 +54,8 @@ class CommandRecord:
     Attributes:
         receive_ns: Monotonic wall clock of the client.
         effect_ns: Robot time at which it takes effect.
-        observation_ns: Robot time of the observation it was decided on, 0 for a safe action.
+        observation_ns: Robot time of the observation it was decided on, 0 for a safe action; `UNKNOWN_OBSERVATION`
+            where the message cannot say.
         action: float64 [A]; dx, dy, dz and gripper of the contract, as published.
     """
 
@@ -121,7 +126,7 @@ class EpisodeTrace:
         """Return, for every observation that led to a command, the time to the first of them."""
         first: dict[int, int] = {}
         for command in self.commands:
-            if command.observation_ns:
+            if command.observation_ns > 0:
                 first.setdefault(command.observation_ns, command.receive_ns)
         return self._since_clock_ms(list(first.items()))
 
@@ -244,6 +249,9 @@ def table_rows(result: RolloutResult) -> list[tuple[str, str]]:
     if result.latency_ms is not None:
         latency = ", ".join(f"{name} {value:.0f} ms" for name, value in result.latency_ms.items())
         rows.append(("observation → action", latency))
+    elif result.chunk_latency_ms is not None:
+        latency = ", ".join(f"{name} {value:.0f} ms" for name, value in result.chunk_latency_ms.items())
+        rows.append(("observation → chunk", latency))
     if result.real_time_factor is not None and not math.isclose(result.real_time_factor, 1.0, abs_tol=0.02):
         rows.append(
             ("simulation speed", f"{result.real_time_factor:.2f} of real time: this machine is too slow or too busy")

@@ -77,7 +77,8 @@ def magnitude_weight(motion_BHM: Tensor, scale: float = 2.0) -> Tensor:
     """Return ``1 + scale * ‖motion‖`` for each step, [B, H, 1]: large motions decide whether a task succeeds.
 
     Args:
-        motion_BHM: The numbers of the target whose length counts, float [B, H, M].
+        motion_BHM: The numbers of the target whose length counts, float [B, H, M]: zero is standing still, and all
+            are on one scale.
         scale: Weight added per unit of length.
     """
     length_BH1: Tensor = torch.linalg.vector_norm(motion_BHM, dim=-1, keepdim=True)

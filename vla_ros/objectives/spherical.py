@@ -2,6 +2,8 @@
 
     m = max(‖a‖, 1e-4)      θ = atan2(√(x² + y²), z) ∈ [0, π]      φ = atan2(y, x) ∈ [−π, π]
 
+Zero is standing still and x, y and z are on one scale; otherwise the angles are those of no motion.
+
 Everything is finite at the pole and at zero, gradients too: acos has none at the pole, and neither √ nor atan2 at zero.
 
 Axis legend: the last axis holds (x, y, z) or (m, θ, φ); any axes before it.

@@ -52,7 +52,12 @@ class SavedNumbers:
         return Affine(offset, scale)
 
     def statistics(
-        self, spec: FeatureSpec, names: Sequence[str], mode: str, constant: Collection[str]
+        self,
+        spec: FeatureSpec,
+        names: Sequence[str],
+        mode: str,
+        constant: Collection[str],
+        group: str = "statistics",
     ) -> dict[str, Tensor]:
         """Return the statistics of a feature, statistic's name → float64 tensor.
 
@@ -61,11 +66,12 @@ class SavedNumbers:
             names: Of the numbers that are mapped.
             mode: How they are normalised.
             constant: Those of them that never varied in the data.
+            group: First part of the tensors' names.
 
         Raises:
             CheckpointError: A statistic is of another type or size, not finite, or contradicts another one.
         """
-        prefix = f"statistics/{spec.key}/"
+        prefix = f"{group}/{spec.key}/"
         there = [name for name in STATISTICS_KEPT if prefix + name in self.tensors]
         used = RANGE_OF_MODE.get(mode, ())
         if not used and all(bool(self.tensors[prefix + name].isnan().all()) for name in there):
@@ -105,19 +111,30 @@ class SavedNumbers:
                 )
         return tables
 
-    def refuse_surplus(self, keys: Collection[str], texts: Collection[str]) -> None:
+    def state_of(self, index: int) -> dict[str, Tensor]:
+        """Return the state of the step at an index, by its own names.
+
+        Raises:
+            CheckpointError: A number is not finite.
+        """
+        prefix = f"step/{index}/"
+        found = {name: values for name, values in self.tensors.items() if name.startswith(prefix)}
+        for name, values in found.items():
+            if values.is_floating_point() and not bool(values.isfinite().all()):
+                raise self._error(name, "holds numbers that are not finite; take another checkpoint or train again")
+        return {name.removeprefix(prefix): values for name, values in found.items()}
+
+    def refuse_surplus(self, names: Collection[str], texts: Collection[str]) -> None:
         """Refuse numbers that nothing reads: the file is another checkpoint's.
 
         Args:
-            keys: Of the features.
+            names: Of the tensors that were read.
             texts: Batch keys of what the saved instructions became.
 
         Raises:
             CheckpointError: Names the first.
         """
-        known = {f"text/{key}" for key in texts}
-        known |= {f"map/{key}/{part}" for key in keys for part in ("offset", "scale")}
-        known |= {f"statistics/{key}/{name}" for key in keys for name in STATISTICS_KEPT}
+        known = {*names, *(f"text/{key}" for key in texts)}
         surplus = next((name for name in self.tensors if name not in known), None)
         if surplus is not None:
             raise self._error(surplus, "belongs to no feature of these processors; the files are of two checkpoints")

@@ -4,14 +4,15 @@ What was computed in training is saved with the checkpoint: a robot that is told
 no language model, and gets bit for bit what training saw.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.processors.saved import SavedNumbers
+from vla_ros.processors.step import Batch, Features, ProcessorStep
 from vla_ros.processors.text_models import Characters, TextModel, build_text_model
 from vla_ros.processors.text_spec import TextSpec
 from vla_ros.schema import Section, read_dataclass, to_plain
@@ -122,6 +123,46 @@ class TextProcessor:
             self._tables = saved.text(self.spec, len(instructions))
         self._rows = {text: row for row, text in enumerate(instructions)}
         return self
+
+
+class TextStep(ProcessorStep):
+    """Adds to a batch what its instructions become."""
+
+    name: ClassVar[str] = "text"
+    options_class: ClassVar[type] = TextSpec
+
+    def __init__(self, options: TextSpec, before: Features) -> None:
+        super().__init__(options, before)
+        self.text = TextProcessor(options)
+        self._device = torch.device("cpu")
+
+    @classmethod
+    def of(cls, text: TextProcessor, before: Features, device: torch.device | str) -> "TextStep":
+        """Make a step of what knows its instructions already."""
+        self = cls(text.spec, before)
+        self.text = text
+        self.to(device)
+        return self
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """No feature."""
+        return ()
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Return the batch with the tensors that `TextSpec` describes, where it has instructions."""
+        return {**batch, **self.text(batch["task"], self._device)} if "task" in batch else dict(batch)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up nothing: the instructions are saved by `TextProcessor`."""
+
+    def to(self, device: torch.device | str) -> None:
+        """Say where tensors are wanted; those known stay where they are."""
+        self._device = torch.device(device)
+
+    def summary(self) -> str:
+        """Name the kind of text."""
+        return f"task as {self.text.spec.kind}"
 
 
 def _check_length(model: TextModel, instruction: str) -> None:

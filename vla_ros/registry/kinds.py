@@ -168,7 +168,17 @@ TEXT_MODELS: Registry[Any] = Registry(
     base="vla_ros.processors.text_models:TextModel",
 )
 PROCESSORS: Registry[Any] = Registry(
-    "processors", "processor", "A step between a recorded observation or action and what the policy sees."
+    "processors",
+    "processor",
+    "A subclass of vla_ros.processors.ProcessorStep: a step between what a robot measures and what its policy sees.",
+    {
+        "relative_actions": "vla_ros.processors.relative_actions:RelativeActions",
+        "rotation_form": "vla_ros.processors.rotation_form:RotationFormStep",
+        "resize": "vla_ros.processors.resize:Resize",
+        "normalise": "vla_ros.processors.normalise:Normalise",
+        "text": "vla_ros.processors.text:TextStep",
+    },
+    base="vla_ros.processors.step:ProcessorStep",
 )
 BACKENDS: Registry[Any] = Registry(
     "backends",

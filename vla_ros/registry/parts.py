@@ -38,6 +38,7 @@ FilmTrunkName = Annotated[str, PartName("film_trunks")]
 FusionName = Annotated[str, PartName("fusions")]
 HeadName = Annotated[str, PartName("heads")]
 ObjectiveName = Annotated[str, PartName("objectives")]
+ProcessorName = Annotated[str, PartName("processors")]
 CoordinatesName = Annotated[str, PartName("coordinates")]
 MemoryName = Annotated[str, PartName("memories")]
 PoolingName = Annotated[str, PartName("poolings")]
@@ -75,14 +76,15 @@ def check_names(config: Any) -> None:
                 raise ConfigError(f"{option}: {reason}") from reason
 
 
-def foreign_parts(policy: str, config: Any) -> list[dict[str, str]]:
+def foreign_parts(policy: str, config: Any, others: Sequence[tuple[str, str]] = ()) -> list[dict[str, str]]:
     """Return the parts of other packages that a policy is made of: kind, name, package and version of each.
 
     Args:
         policy: Its name.
         config: Its configuration.
+        others: Kind and name of what belongs to it beside.
     """
-    used = [("policies", policy), *((kind, name) for _, kind, name in named_parts(config))]
+    used = [("policies", policy), *((kind, name) for _, kind, name in named_parts(config)), *others]
     found = []
     for kind, name in dict.fromkeys(used):
         owner = KINDS[kind].entry(name).owner if name in KINDS[kind] else OWN

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from vla_ros.contract import AlignmentSpec, InputSpec, RecordSpec, RobotContract, SinkSpec
 from vla_ros.contract.types import has_header, message_types
 from vla_ros.data_types import NANOSECONDS, ContractError, UserError
-from vla_ros.evaluation.rollout_report import CommandRecord, EpisodeTrace
+from vla_ros.evaluation.rollout_report import UNKNOWN_OBSERVATION, CommandRecord, EpisodeTrace
 from vla_ros.messages.decoders import decode_action, decode_input
 from vla_ros.messages.encoders import is_telemetry, message_class
 from vla_ros.messages.executor import make_executor, spin_until
@@ -202,14 +202,13 @@ class RolloutClient:
             stamped = has_header(self.command_sink.type)
             effect_ns = _stamp_ns(message.header.stamp) if stamped else trace.end_ns
             observed = getattr(message, "observation_stamp", None)
-            # of what cannot say which observation it answers, the moment of effect: it is decided, and no latency
-            observed_ns = effect_ns if observed is None else _stamp_ns(observed)
+            observed_ns = UNKNOWN_OBSERVATION if observed is None else _stamp_ns(observed)
             trace.commands.append(CommandRecord(now_ns, effect_ns, observed_ns, action))
 
     def _action(self, message: Any) -> Any:
         if self.command_sink.type == TRAJECTORY:  # measured by the first of its waypoints
             message.points = message.points[:1]
-        return decode_action(self._contract.action, self.command_sink.type, message, self._record)
+        return decode_action(self._contract.commanded.action, self.command_sink.type, message, self._record)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         now_ns = time.monotonic_ns()
@@ -259,7 +258,7 @@ def measured_sink(contract: RobotContract) -> SinkSpec:
     Raises:
         ContractError: There is none.
     """
-    action = contract.action
+    action = contract.commanded.action
     rows = message_types()
     readable = [
         (sink.type.endswith("/EndEffectorAction"), sink)
@@ -284,7 +283,7 @@ def _within_episode(trace: EpisodeTrace) -> EpisodeTrace:
     """Drop what still belonged to the episode before."""
     start = trace.start_ns
     trace.commands = [
-        c for c in trace.commands if c.effect_ns >= start and (not c.observation_ns or c.observation_ns >= start)
+        c for c in trace.commands if c.effect_ns >= start and (c.observation_ns <= 0 or c.observation_ns >= start)
     ]
     trace.chunks = [chunk for chunk in trace.chunks if chunk[1] >= start]
     trace.clock = [pair for pair in trace.clock if pair[0] >= start]

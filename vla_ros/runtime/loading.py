@@ -1,14 +1,14 @@
 """From parameters to a policy that is warm and fits the robot. No rclpy; torch only where this process predicts."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vla_ros.contract import RobotContract, load_contract
+from vla_ros.contract import RobotContract, load_contract, measured_sources
 from vla_ros.data_types import ActionChunk, CheckpointError, ConfigError, Frame
 from vla_ros.registry import BACKENDS
 from vla_ros.runtime.chunk_executor import chunk_problem
@@ -182,7 +182,7 @@ def set_torch_threads(threads: int, cores: int) -> int:
 
 
 def blank_frame(contract: RobotContract, keys: tuple[str, ...], instruction: str = "") -> Frame:
-    """Return a frame of the right shapes and types for warming up; its values mean nothing.
+    """Return a frame of the right shapes and types for warming up: zeros, and no rotation where there is one.
 
     Args:
         contract: The robot.
@@ -193,4 +193,21 @@ def blank_frame(contract: RobotContract, keys: tuple[str, ...], instruction: str
     there = contract.policy_features
     features = [contract.feature(key) for key in keys if key in there or not key.startswith("goal.")]
     values = {feature.key: np.zeros(feature.shape, feature.dtype) for feature in features}
+    for key, name in _ones_of_rotations(contract):
+        if key in values:
+            values[key][contract.feature(key).names.index(name)] = 1
     return Frame(0, values, instruction or contract.instruction.default)
+
+
+def _ones_of_rotations(contract: RobotContract) -> Iterator[tuple[str, str]]:
+    """Yield key and name of the numbers that are 1 where nothing is turned; numbers that are all 0 are no rotation."""
+    for spec in contract.inputs:
+        vector = spec.key in contract.features and contract.feature(spec.key).kind == "vector"
+        for field, name in zip(spec.fields, spec.names, strict=False) if vector else ():
+            if field.endswith(("orientation.w", "rotation.w")):
+                yield spec.key, name
+    measured = measured_sources(contract)
+    if measured.orientation is not None:
+        ones = {"quaternion": (3,), "rot6d": (0, 4)}.get(measured.rotation, ())
+        for number, index in (measured.orientation[one] for one in ones):
+            yield contract.inputs[number].key, contract.inputs[number].names[index]

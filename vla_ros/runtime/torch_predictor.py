@@ -83,7 +83,7 @@ class TorchPredictor:
         with torch.inference_mode():
             batch = self._to_device(self._processors.observation(raw))
             output = self._policy.predict_action_chunk(batch, self._state, self._generator)
-            actions_BHA = self._processors.actions(output.actions.float()).cpu()
+            actions_BHA = self._processors.actions(output.actions.float(), raw).cpu()
         self._state = output.state
         return np.array(actions_BHA[0].numpy(), dtype=np.float64)
 

@@ -151,12 +151,14 @@ def _read(at: Section, name: str, kind: Any, about: About, narrow: Narrow) -> An
     if get_origin(kind) is tuple and not is_dataclass(arguments[0]):
         length = narrow.length if arguments[-1] is Ellipsis else len(arguments)
         return at.items(name, arguments[0], length=length, choices=narrow.choices, about=about)
-    return _read_mapping(at, name, kind) or at.scalar(name, kind, choices=narrow.choices, about=about)
+    if get_origin(kind) is tuple or is_dataclass(kind):
+        return _read_mapping(at, name, kind)
+    return at.scalar(name, kind, choices=narrow.choices, about=about)
 
 
 def _read_mapping(at: Section, name: str, kind: Any) -> Any:
-    """Return a dataclass, or a tuple of them; None where the kind is neither."""
+    """Return a dataclass, or a tuple of them."""
     if get_origin(kind) is tuple:
         return tuple(read_dataclass(section, get_args(kind)[0]) for section in at.sections(name))
     schema: type = kind
-    return read_dataclass(at.section(name), schema) if is_dataclass(schema) else None
+    return read_dataclass(at.section(name), schema)

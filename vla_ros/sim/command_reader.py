@@ -31,7 +31,7 @@ class CommandReader:
     """
 
     def __init__(self, contract: RobotContract, sink: SinkSpec) -> None:
-        self.sink, self._contract = sink, contract
+        self.sink, self._contract = sink, contract.commanded
         self._period_ns = NANOSECONDS // contract.fps
         self._record = RecordSpec(
             sink.topic, sink.type, sink.qos, AlignmentSpec(), 1.0, names=sink.names, ros_names=sink.ros_names
@@ -129,7 +129,8 @@ def _is_read(contract: RobotContract, robot: Robot, sink: SinkSpec) -> bool:
     if isinstance(robot, ReadsCommands) and sink.type in robot.command_types:
         return True
     row = message_types()[sink.type]
-    can = row.as_record is not None and contract.action.representation in row.as_record.representations
+    representation = contract.commanded.action.representation
+    can = row.as_record is not None and representation in row.as_record.representations
     return can and sink.units == "si"
 
 

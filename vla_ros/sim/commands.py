@@ -48,7 +48,8 @@ class SimCommand:
 class CommandBuffer:
     """Takes commands from any thread; says what to do from the simulation's.
 
-    A command is obeyed from its stamp until the next one, and no longer than the timeout: then the robot halts.
+    A command is obeyed from its stamp until the next one, no longer than the timeout or, where it is longer, the period
+    over which it is to be carried out: then the robot halts.
 
     Args:
         timeout_ns: Age at which a command is stale: not accepted any more, and no longer obeyed.
@@ -142,7 +143,10 @@ class CommandBuffer:
         with self.changed:
             self._activate(step_start_ns)
             command = self._active
-            if command is None or step_start_ns - command.stamp_ns >= self._timeout_ns:
+            if command is None:
+                return None
+            lasts_ns = max(self._timeout_ns, command.period_ns)  # as long as it takes to carry it out
+            if step_start_ns - command.stamp_ns >= lasts_ns:
                 return None
             return command
 

@@ -44,7 +44,7 @@ class ActionNoise:
         self._tick += 1
         executed = np.array(intended, np.float64)
         executed[self._numbers] += self._noise
-        limits = contract.action.limits
+        limits = contract.commanded.action.limits
         return np.clip(executed, limits.lower, limits.upper) if limits.lower and self._std > 0.0 else executed
 
 
@@ -54,7 +54,7 @@ def noise_scale(robot: Any, contract: RobotContract) -> NDArray[np.float64]:
     Its own `noise_scale`, else half the range of the contract's limits, but none on a gripper; zeros where there are no
     limits.
     """
-    action = contract.action
+    action = contract.commanded.action
     own = getattr(robot, "noise_scale", None)
     if own is not None:
         return np.asarray(own, np.float64)

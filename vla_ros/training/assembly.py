@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 
 from vla_ros.contract import GOAL_IMAGE
 from vla_ros.data_types import ConfigError
 from vla_ros.policies import Policy, PolicyConfig, current_policy, options_of, policy_class, policy_config
-from vla_ros.processors import Processors
-from vla_ros.training.action_scaling import with_motion_of, with_scaling_of
-from vla_ros.training.data import OpenWindows, RobotData
-from vla_ros.training.mixture import MixedLearner, MixedWindows, shared_features, slots_of
+from vla_ros.policies.common.action_scaling import check_relative, with_motion_of, with_scaling_of
+from vla_ros.processors import ProcessorOptions, Processors, ProcessorStep, build_steps
+from vla_ros.training.data import OpenWindows, RobotData, numeric_windows
+from vla_ros.training.mixture import MixedLearner, MixedWindows, RobotFeatures, shared_features, slots_of
 from vla_ros.training.policy_learner import PolicyLearner
 from vla_ros.training.progress import TrainingProgress
 from vla_ros.training.recipe import Recipe
@@ -78,9 +79,9 @@ def _policy_config(recipe: Recipe, robots: Sequence[RobotData]) -> PolicyConfig:
     name, options = current_policy(recipe.policy.name, recipe.policy.overrides, "recipe")
     data = robots[0].data
     contract = data.contract
-    inputs, action = recipe.normalisation.resized(data.inputs), data.action
+    features = [_processed(recipe, robot) for robot in robots]
+    inputs, action = dict(features[0].inputs), features[0].action
     if len(robots) > 1:
-        features = [robot.features for robot in robots]
         inputs, action = shared_features(recipe.inputs, features, recipe.normalisation)
         _check_mixes(recipe, robots)
     content = {**options, "inputs": inputs, "action": action}
@@ -89,8 +90,30 @@ def _policy_config(recipe: Recipe, robots: Sequence[RobotData]) -> PolicyConfig:
         content.setdefault("goal_camera", contract.goal.camera)
     source = f"options of policy {name}"
     config = policy_config(name, content, source)
+    is_relative = [check_relative(_steps(recipe, robot), robot.data.contract) for robot in robots]
     with options_of(source):
-        return with_motion_of(config, options, contract)
+        return with_motion_of(config, options, contract, is_relative=is_relative[0])
+
+
+def _steps(recipe: Recipe, robot: RobotData) -> Sequence[ProcessorStep]:
+    data, options = robot.data, _normalisation(recipe, robot)
+    return build_steps(recipe.processors, options, data.inputs, data.action, "recipe: processors")
+
+
+def _normalisation(recipe: Recipe, robot: RobotData) -> ProcessorOptions:
+    """Return how a robot's features are normalised, exceptions under its own keys."""
+    exceptions = {
+        robot.sources.get(key, key): mode
+        for key, mode in recipe.normalisation.keys.items()
+        if key in robot.sources or key not in recipe.inputs
+    }
+    return replace(recipe.normalisation, keys=exceptions)
+
+
+def _processed(recipe: Recipe, robot: RobotData) -> RobotFeatures:
+    """Return what a robot has of the recipe's inputs, as it is after the processors."""
+    after = _steps(recipe, robot)[-1].after
+    return replace(robot.features, inputs=after.inputs, action=after.action)
 
 
 def _check_mixes(recipe: Recipe, robots: Sequence[RobotData]) -> None:
@@ -114,18 +137,14 @@ def _processors(recipe: Recipe, config: PolicyConfig, robots: Sequence[RobotData
     made = []
     for robot in robots:
         data = robot.data
-        options = replace(
-            recipe.normalisation,
-            keys={
-                robot.sources.get(key, key): mode
-                for key, mode in recipe.normalisation.keys.items()
-                if key in robot.sources or key not in recipe.inputs
-            },
+        own = _processed(recipe, robot)
+        options = with_scaling_of(_normalisation(recipe, robot), config, own.action)
+        windows = partial(numeric_windows, config, data)
+        processors = Processors(
+            data.inputs, data.action, options, data.statistics, steps=recipe.processors, windows=windows
         )
-        options = with_scaling_of(options, config, data.action)
-        processors = Processors(data.inputs, data.action, options, data.statistics)
         if len(robots) > 1:
-            processors.slots = slots_of(robot.features, config.inputs, config.action)
+            processors.slots = slots_of(own, config.inputs, config.action)
         made.append(processors)
     return made
 
@@ -138,7 +157,7 @@ def _build(recipe: Recipe, config: PolicyConfig, processors: Sequence[Processors
         policy = policy_class(name)(config)
     processors[0].use_text(policy.config.text)
     for own in processors:
-        own.text = processors[0].text  # instructions are the same to all robots
+        own.share_text_of(processors[0])  # instructions are the same to all robots
         own.to(device)
     return policy.to(device)
 

@@ -1,9 +1,11 @@
 """A recipe's datasets, opened: features, statistics, episodes and windows. No policy, no loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec, RobotContract, contract_differences, load_contract
 from vla_ros.data_types import ConfigError, nearest_name
@@ -13,6 +15,7 @@ from vla_ros.training.mixture import RobotFeatures
 from vla_ros.training.recipe import Recipe
 
 _GB = 1_000_000_000
+_FITTED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,23 @@ def cache_bytes_of_frame(recipe: Recipe, robots: Sequence[RobotData]) -> float:
     """Return a recipe's limit of the cache for one frame of its datasets: all of them are read as often."""
     frames = sum(robot.data.dataset.n_frames for robot in robots)
     return recipe.dataset.cache_gb * _GB / max(1, frames)
+
+
+def numeric_windows(config: PolicyConfig, data: TrainingData, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Iterate over all training windows, with the action and some inputs that are no images: what steps are fitted on.
+
+    Args:
+        config: The policy's, which says how many frames and actions a window has.
+        data: The open dataset.
+        keys: Of the inputs.
+    """
+    shapes = {key: data.contract.features[key].shape for key in (*keys, data.action.key)}
+    sampler = WindowSampler(data.dataset, data.training, keys, config.n_obs_steps, config.action_horizon, shapes=shapes)
+    try:
+        for first in range(0, len(sampler), _FITTED_AT_ONCE):
+            yield sampler.batch(np.arange(first, min(first + _FITTED_AT_ONCE, len(sampler))))
+    finally:
+        sampler.close()
 
 
 class OpenWindows:

@@ -15,6 +15,9 @@ from vla_ros.training.learner import Measured, Windows
 from vla_ros.training.means import Means
 from vla_ros.training.recipe import AugmentationOptions
 
+UNAUGMENTED = "unaugmented"
+"""Key, in a prepared batch, of the inputs that actions are relative to, as they were."""
+
 ACTION_ERROR_BATCHES = 16
 """Batches on which whole predictions are made; policies that sample need many passes for one."""
 
@@ -47,7 +50,9 @@ class PolicyLearner:
         """Return the batch augmented, where there is a generator and the options say so; not normalised yet."""
         if generator is None or not self._augmentation.changes_anything:
             return raw
-        return augment(raw, self.processors, self._augmentation, generator)
+        changed = augment(raw, self.processors, self._augmentation, generator)
+        # what actions are relative to is where the robot was
+        return {**changed, UNAUGMENTED: {key: raw[key] for key in self.processors.reads}}
 
     def loss(self, prepared: Mapping[str, Any], generator: torch.Generator) -> LossOutput:
         """Return the policy's loss on the normalised batch."""
@@ -66,7 +71,7 @@ class PolicyLearner:
             totals.add({"loss": output.loss, **output.terms}, len(indices))
             if number < ACTION_ERROR_BATCHES:
                 predicted = self.policy.predict_action_chunk(batch, generator=generator).actions.float()
-                error = (self.processors.actions(predicted).cpu() - torch.as_tensor(raw["action"])).abs()
+                error = (self.processors.actions(predicted, raw).cpu() - torch.as_tensor(raw["action"])).abs()
                 kept = ~torch.as_tensor(raw["action_is_pad"])
                 error_sum += error[kept].sum(dim=0)
                 steps += int(kept.sum())
@@ -76,4 +81,5 @@ class PolicyLearner:
 
     def normalised(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Return a raw batch as the policy takes it, with nothing in its padding."""
-        return without_padded_values(self.processors.batch(raw), self.processors.policy_inputs)
+        batch = self.processors.batch(raw, raw.get(UNAUGMENTED))
+        return without_padded_values(batch, self.processors.policy_inputs)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vla_ros.data_types import ConfigError, nearest_name
-from vla_ros.processors import ProcessorOptions
+from vla_ros.processors import ProcessorOptions, StepChoice
 from vla_ros.schema import About, Checked, Only, Section, file_form_of, load_yaml, parse_yaml, read_dataclass
 
 _FALLING = Only("with name 'cosine' or 'one_cycle'", lambda schedule: schedule.name in ("cosine", "one_cycle"))
@@ -186,6 +186,13 @@ class Recipe(Checked):
     normalisation: Annotated[ProcessorOptions, About("How features are normalised.")] = field(
         default_factory=ProcessorOptions
     )
+    processors: Annotated[
+        tuple[StepChoice, ...],
+        About(
+            "Steps between robot and policy, in order: relative actions, rotation forms, own ones. `resize` and "
+            "`normalise` follow them unless they are named among them."
+        ),
+    ] = ()
     epochs: Annotated[int | None, About("How long; this or `steps`.", at_least=1)] = None
     steps: Annotated[int | None, About("How long; this or `epochs`.", at_least=1)] = None
     batch_size: Annotated[int, About("Windows per step.", at_least=1)] = 64

@@ -239,6 +239,8 @@ def _announce(progress: TrainingProgress, recipe: Recipe, built: Assembled) -> N
         )
     for robot, own in zip(robots, processors, strict=True):
         place = f"{robot.name}: " if len(robots) > 1 else ""
+        for number, step in enumerate(own.steps, 1):
+            progress.message(f"{place}processor {number}, {step.name}: {step.summary()}")
         for key, names in own.constant.items():
             becomes = _what_becomes(key == own.action.key)
             progress.message(f"{place}{key}: {', '.join(names)} never varied in the data, so {becomes}")

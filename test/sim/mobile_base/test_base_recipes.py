@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("vla_ros.sim.egl")  # before mujoco, whose backend it chooses
 pytest.importorskip("mujoco")
 
 from vla_ros.data_types import ConfigError

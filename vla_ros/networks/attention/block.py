@@ -25,6 +25,8 @@ EARLIER = {
     **{f"{part}.": f"attention.{part}." for part in ("query", "key", "value", "output")},  # π₀'s and GRP's
     "mlp.0.": "mlp.inner.",  # GRP's
     "mlp.2.": "mlp.outer.",
+    "mlp_in.": "mlp.inner.",  # the vision transformer's
+    "mlp_out.": "mlp.outer.",
     "self_attn.in_proj_": "attention.joined.",  # RT-1's, which was torch's
     "self_attn.out_proj.": "attention.output.",
     "linear1.": "mlp.inner.",

@@ -1,4 +1,4 @@
-"""Positions in a sequence, positions in a map, noise levels and noised actions as vectors of a transformer's width.
+"""Text, positions in a sequence or map, noise levels and noised actions as vectors of a transformer's width.
 
 Axis legend: B batch, H action_horizon, A action_dim, L tokens, h, w pixels of a map, P = h·w, D width.
 """
@@ -108,3 +108,23 @@ def time_embedding(
     period = min_period * (max_period / min_period) ** spacing
     angle = time_B.double()[:, None] * (2.0 * math.pi / period)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+class TextTokens(nn.Module):
+    """Embeds text tokens, multiplied by √width as Gemma does.
+
+    Args:
+        vocabulary_size: Tokens known.
+        width: D.
+    """
+
+    def __init__(self, vocabulary_size: int, width: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(width)
+        self.embedding = nn.Embedding(vocabulary_size, width)
+        nn.init.normal_(self.embedding.weight, std=1.0 / self.scale)  # scaled, they have unit variance
+
+    def forward(self, text_BL: Tensor, valid_BL: Tensor) -> Tensor:
+        """Return tokens, float [B, L, D], of int64 [B, L]; what stands in padding does not matter."""
+        tokens_BLD: Tensor = self.embedding(text_BL.masked_fill(~valid_BL, 0)) * self.scale
+        return tokens_BLD

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.attention.joint_attention import Expert
-from vla_ros.networks.vision.image_tokens import PatchTokens
-from vla_ros.networks.vision.vision_transformer import VisionTransformer
+from vla_ros.networks.vision.image_tokens import PatchTokens, VisionTransformer
 
 _GEMMA_LAYER = {
     "attention_norm": "input_layernorm",
@@ -27,13 +26,13 @@ _GEMMA_LAYER = {
 }
 _SIGLIP_LAYER = {
     "attention_norm": "layer_norm1",
-    "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj",
-    "value": "self_attn.v_proj",
-    "output": "self_attn.out_proj",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.out_proj",
     "mlp_norm": "layer_norm2",
-    "mlp_in": "mlp.fc1",
-    "mlp_out": "mlp.fc2",
+    "mlp.inner": "mlp.fc1",
+    "mlp.outer": "mlp.fc2",
 }
 
 

@@ -70,10 +70,12 @@ class ExpertNode(Node):
         super().__init__("expert")
         values: dict[str, Any] = declare_parameters(self, PARAMETERS)
         self.add_on_set_parameters_callback(_check_parameters)
-        self._contract = load_contract(config_path(values["contract"]))
-        sinks = [sink for sink in self._contract.action.sinks if not is_telemetry(sink.type) and not sink.is_action]
-        self._command = [self._publisher(sink) for sink in sinks]
-        self._record = [self._publisher(_as_sink(r, self._contract)) for r in self._contract.action.records]
+        contract = load_contract(config_path(values["contract"]))
+        self._contract = contract.commanded
+        self._command = [self._publisher(sink) for sink in _command_sinks(contract)]
+        own = {spec.topic for spec in contract.inputs}  # what the robot itself publishes needs no demonstrator
+        records = [record for record in contract.action.records if record.topic not in own]
+        self._record = [self._publisher(_as_sink(record, contract)) for record in records]
         self._episode, self._episode_seeds = 0, dict[int, int]()
         self._noise: ActionNoise | None = None
         self._waiting: Float64MultiArray | None = None
@@ -133,6 +135,15 @@ class ExpertNode(Node):
 
 def _tick_ns(numbers: NDArray[np.float64]) -> int:
     return int(numbers[-3]) * NANOSECONDS + int(numbers[-2])
+
+
+def _command_sinks(contract: RobotContract) -> list[SinkSpec]:
+    """Return the sinks that carry what the robot is told command by command."""
+    representation, rows = contract.commanded.action.representation, message_types()
+    sinks = [sink for sink in contract.action.sinks if not is_telemetry(sink.type) and not sink.is_action]
+    return [
+        sink for sink in sinks if (row := rows[sink.type].as_sink) is not None and representation in row.representations
+    ]
 
 
 def _as_sink(record: RecordSpec, contract: RobotContract) -> SinkSpec:

@@ -74,8 +74,8 @@ class ActionObjectiveConfig(PolicyConfig):
     magnitude_names: Annotated[
         tuple[str, ...],
         About(
-            "Action numbers that make up the motion and its length ‖a‖. Empty: in training all but the gripper; where "
-            "no robot is known, all.",
+            "Action numbers that make up the motion and its length ‖a‖. Empty: in training the linear motion; where no "
+            "robot is known, all.",
             only=_MOTION,
         ),
     ] = ()

@@ -28,7 +28,7 @@ from vla_ros.networks import (
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
 from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import Batch, Policy, PolicyState, Request
-from vla_ros.policies.common.multimodal import MultimodalConfig, draw_goal_dropout, read_observation
+from vla_ros.policies.common.multimodal import GOAL_KEY, MultimodalConfig, draw_goal_dropout, read_observation
 from vla_ros.policies.common.observation_tokens import ObservationTokens, TokenAssembler, TokenPart
 
 
@@ -68,7 +68,7 @@ class FlowPolicy(Policy):
     ) -> tuple[Context, ObservationTokens, dict[str, Tensor] | None]:
         """Return the context as `embed_context` does, the first segment's tokens, and what is remembered."""
         parts = read_observation(observation, self.config, drop_goal_B)
-        own = [TokenPart("images", *self.cameras(parts.images, parts.image_valid_BI))]
+        own = self._image_parts(*self.cameras(parts.images, parts.image_valid_BI))
         if self.text is not None and parts.text_BL is not None and parts.text_valid_BL is not None:
             own.append(TokenPart("text", self.text(parts.text_BL, parts.text_valid_BL), parts.text_valid_BL))
         tokens, after = self.assemble(own, observation, state)
@@ -78,6 +78,16 @@ class FlowPolicy(Policy):
             segments.append(Segment(self.action_expert, self.state(parts.state_BTS)))
             valid = torch.cat([valid, parts.state_valid_BT], dim=1)
         return Context(tuple(segments), valid), tokens, after
+
+    def _image_parts(self, tokens_BPD: Tensor, valid_BP: Tensor) -> list[TokenPart]:
+        """Return the tokens of all images, camera by camera, each frame a part; the goal last."""
+        keys = [key for key in self.config.camera_keys for _ in range(self.config.n_obs_steps)]
+        keys += [GOAL_KEY] if self.config.has_goal else []
+        counts = self.cameras.tokens_of_image
+        pieces = zip(
+            torch.split_with_sizes(tokens_BPD, counts, 1), torch.split_with_sizes(valid_BP, counts, 1), strict=True
+        )
+        return [TokenPart(key, *piece) for key, piece in zip(keys, pieces, strict=True)]
 
     def embed_training_context(self, batch: Batch, generator: torch.Generator | None) -> Context:
         """Return the context of a training batch, with goal images dropped at random as the config says."""

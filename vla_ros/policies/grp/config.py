@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from vla_ros.policies.base import MOST_STEPS
 from vla_ros.policies.common.action_objective import ActionObjectiveConfig
-from vla_ros.policies.common.goal_camera import GOAL_KEY, GoalCameraConfig
+from vla_ros.policies.common.multimodal import GOAL_KEY, GoalCameraConfig
 from vla_ros.policies.common.observation_tokens import TokensConfig
 from vla_ros.processors import TextSpec
 from vla_ros.schema import About, Only

@@ -18,7 +18,7 @@ from vla_ros.networks.temporal.frame_padding import without_padding
 from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState, Request
 from vla_ros.policies.common.action_objective import repeated
-from vla_ros.policies.common.goal_camera import GOAL_KEY
+from vla_ros.policies.common.multimodal import GOAL_KEY
 from vla_ros.policies.common.observation_tokens import ObservationTokens, TokenAssembler, TokenPart
 from vla_ros.policies.common.text_input import text_sequence
 from vla_ros.policies.grp.config import GrpConfig

@@ -3,7 +3,8 @@
 Axis legend: B batch, H action_horizon, A action_dim, C tokens of the context, L all tokens.
 """
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,9 +19,17 @@ from vla_ros.networks import (
     token_positions,
 )
 from vla_ros.objectives.noise import Noised
-from vla_ros.policies.base import Batch, LossOutput, PolicyConfig, PolicyOutput, Request
+from vla_ros.policies.base import MOST_STEPS, Batch, LossOutput, PolicyConfig, PolicyOutput, Request
 from vla_ros.policies.common.flow_policy import FlowPolicy, named_context, named_segments
-from vla_ros.policies.pi0.config import Pi0Config
+from vla_ros.policies.common.multimodal import MultimodalConfig
+from vla_ros.schema import About
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pi0Config(MultimodalConfig):
+    """Options of `Pi0Policy`: all of `MultimodalConfig`'s. The defaults are the published sizes."""
+
+    action_horizon: Annotated[int, About("H, steps predicted.", at_least=1, at_most=MOST_STEPS)] = 50
 
 
 class Pi0Policy(FlowPolicy):

@@ -46,6 +46,8 @@ def read_path(message: Any, base_frame: str, odometry_frame: str) -> tuple[int, 
     stamp_ns = nanoseconds(message.header.stamp)
     points = np.array([(item.pose.position.x, item.pose.position.y) for item in message.poses], np.float64)
     times = np.array([(nanoseconds(item.header.stamp) - stamp_ns) / 1e9 for item in message.poses])
+    if times[-1] < 0.0:
+        raise CommandRefusedError("time", "the last pose of the path lies before the path's own stamp")
     if not np.isfinite(points).all():
         raise CommandRefusedError("not_finite", "a pose of the path is not finite")
     return stamp_ns, PathOrder(points, times, frame == base_frame)

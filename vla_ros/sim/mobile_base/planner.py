@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
+_FAR = 8.0  # cells
 _MOVES = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 1), (1, 2), (2, -1), (1, -2))
 
 
@@ -23,10 +24,10 @@ class CostField:
         self.to_go: Vector = np.full(cost.shape, np.inf)
         """Cost to the goal, float64 [N, N]; infinite where no way leads there."""
         self.to_go[self.cell(goal)] = 0.0
-        links = [(dx, dy, self._length(dx, dy)) for dx, dy in (*_MOVES, *((-dx, -dy) for dx, dy in _MOVES))]
+        self._links = [(dx, dy, self._length(dx, dy)) for dx, dy in (*_MOVES, *((-dx, -dy) for dx, dy in _MOVES))]
         while True:
             before = self.to_go.copy()
-            for dx, dy, lengths in links:
+            for dx, dy, lengths in self._links:
                 here, there = _windows(cost.shape, dx, dy)
                 np.minimum(self.to_go[here], self.to_go[there] + lengths, out=self.to_go[here])
             if np.array_equal(before, self.to_go):
@@ -71,17 +72,29 @@ class CostField:
         return path
 
     def _next(self, x: int, y: int) -> tuple[int, int] | None:
-        """Return the neighbour by which it is cheapest to go on; None at the goal, or where nothing is cheaper."""
-        here = self.to_go[x, y]
-        choices = []
-        for dx, dy in (*_MOVES, *((-dx, -dy) for dx, dy in _MOVES)):
-            cell = x + dx, y + dy
-            if all(0 <= value < size for value, size in zip(cell, self._cost.shape, strict=True)):
-                there = float(self.to_go[cell])
-                step = np.hypot(dx, dy) * self._resolution * min(float(self._cost[cell]), 50.0)
-                choices.append((there + step, there, cell))
-        nearer = [choice for choice in choices if choice[1] < here]
-        return min(nearer)[2] if nearer and here > 0.0 else None
+        """Return the neighbour by which it is cheapest to go on; None at the goal, or where no way leads there."""
+        if not np.isfinite(self.to_go[x, y]):
+            return self._way_out(x, y)
+        best, lowest = None, np.inf
+        for dx, dy, lengths in self._links:
+            here, there = _windows(self._cost.shape, dx, dy)
+            row, column = x - here[0].start, y - here[1].start
+            if 0 <= row < lengths.shape[0] and 0 <= column < lengths.shape[1]:
+                cost = lengths[row, column] + self.to_go[there][row, column]
+                if cost < lowest:
+                    best, lowest = (x + dx, y + dy), cost
+        return best if self.to_go[x, y] > 0.0 else None
+
+    def _way_out(self, x: int, y: int) -> tuple[int, int] | None:
+        """Return a near cell from which a way leads to the goal, of one in which the base should not be."""
+        rows, columns = np.nonzero(np.isfinite(self.to_go))
+        away = np.hypot(rows - x, columns - y)
+        near = np.flatnonzero(away < _FAR)
+        if not len(near):
+            return None
+        price = self.to_go[rows[near], columns[near]] + away[near] * self._resolution * 20.0
+        best = near[int(np.argmin(price))]
+        return int(rows[best]), int(columns[best])
 
 
 def _between(dx: int, dy: int) -> tuple[tuple[int, int], tuple[int, int]]:

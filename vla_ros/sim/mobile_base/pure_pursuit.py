@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
+_BRAKING_S = 0.3  # from the path's end at which the base begins to slow down
+
 
 def pursue(
     path: Vector,
@@ -36,7 +38,7 @@ def pursue(
         return 0.0, 0.0
     angle = wrap(math.atan2(offset[1], offset[0]) - pose[2])
     if stops_at_end:
-        speed = min(speed, left_m / 0.6)
+        speed = min(speed, left_m / _BRAKING_S)
     ahead = speed * max(0.0, math.cos(angle)) ** 2
     if abs(angle) > math.radians(60.0):
         return 0.0, math.copysign(max_turn, angle)

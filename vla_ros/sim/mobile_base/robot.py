@@ -64,10 +64,12 @@ class MobileBase:
     command_types = (PATH,)
 
     def __init__(self, contract: RobotContract, config: MobileBaseConfig, world: World, seed: int = 0) -> None:
-        action = contract.action
-        self._takes_twists = action.representation == "planar_twist" and len(action.names) == 2
-        if action.representation == "planar_twist" and not self._takes_twists:
-            raise ConfigError(f"{contract.source}: the mobile base's action is its speed and its rate of turn.")
+        action = contract.commanded.action
+        if action.representation != "planar_twist" or len(action.names) != 2:
+            raise ConfigError(
+                f"{contract.source}: the mobile base's action is its speed and its rate of turn (planar_twist), or a "
+                f"trajectory; the contract's is a {action.representation} of {', '.join(action.names)}."
+            )
         if config.cameras:
             require_rendering()
         self.world, self._contract, self._config = world, contract, config
@@ -86,10 +88,7 @@ class MobileBase:
     @property
     def noise_scale(self) -> NDArray[np.float64]:
         """Noise of 1 is the expert's usual speed, and as much turning as it can do."""
-        scale = np.zeros(len(self._contract.action.names))
-        if self._takes_twists:
-            scale[:] = 0.3, self._config.drive.max_turn
-        return scale
+        return np.array((0.3, self._config.drive.max_turn))
 
     @property
     def situation(self) -> Situation:
@@ -118,10 +117,8 @@ class MobileBase:
         self._tracker.drop()
         if action is None:
             self.base.want(0.0, 0.0)
-        elif self._takes_twists:
-            self.base.want(*np.nan_to_num(action))
         else:
-            raise ConfigError(f"{self._contract.source}: the mobile base obeys planar twists and paths.")
+            self.base.want(*np.nan_to_num(action))
 
     def read_command(self, sink: SinkSpec, message: Any, now_ns: int) -> SimCommand:  # noqa: ARG002 (they have stamps)
         """Read a nav_msgs/Path in the base's or the odometry's frame.
@@ -131,7 +128,8 @@ class MobileBase:
         """
         frames = self._contract.base_frame, self._config.odometry.frame
         stamp_ns, order = read_path(message, *frames)
-        return SimCommand(stamp_ns, order, NANOSECONDS // self._contract.fps)
+        lasts_ns = max(round(float(order.times_s[-1]) * NANOSECONDS), NANOSECONDS // self._contract.fps)
+        return SimCommand(stamp_ns, order, lasts_ns)
 
     def step(self) -> None:
         """Simulate 10 ms."""
@@ -262,13 +260,7 @@ class MobileBase:
         return frames_of(self._contract, self._config, self.base)
 
     def demonstrator(self, policy: str) -> Decide:
-        """Return the world's expert, who knows everything in it, or random twists.
-
-        Raises:
-            ConfigError: The contract's action is no twist.
-        """
-        if not self._takes_twists:
-            raise ConfigError(f"{self._contract.source}: the mobile base's experts demonstrate planar twists.")
+        """Return the world's expert, who knows everything in it, or random twists."""
         if policy == "random":
             generator = np.random.default_rng((self.seed, 4))
             return lambda: generator.uniform((0.0, -self._config.drive.max_turn), (0.6, self._config.drive.max_turn))

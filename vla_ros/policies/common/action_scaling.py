@@ -4,14 +4,14 @@ A length is physical, and standing still has none, only where normalising keeps 
 of the motion alike. Min-max does neither: it gave a robot at rest more weight than one that moves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError
-from vla_ros.policies import PolicyConfig
-from vla_ros.processors import Mode, ProcessorOptions
+from vla_ros.policies.base import PolicyConfig
+from vla_ros.processors import Mode, ProcessorOptions, ProcessorStep
 
 SYMMETRIC: Mode = "symmetric"
 KEEPS_LENGTHS = (SYMMETRIC, "identity")
@@ -28,8 +28,8 @@ def with_motion_of(
 ) -> PolicyConfig:
     """Return a policy's configuration whose loss measures the motion of this robot's action.
 
-    Left to its defaults it measures every number but the gripper; where the action is no motion, as joint positions, no
-    lengths at all.
+    Left to its defaults it measures the linear motion; where the action is no motion, as joint positions, no lengths at
+    all.
 
     Args:
         config: Of the policy.
@@ -44,19 +44,47 @@ def with_motion_of(
         return config
     if contract.action.representation not in MOTIONS and not is_relative:
         return _without_lengths(config, options, contract.action.representation)
-    names = config.motion_names
-    gripper = contract.action.gripper
-    if gripper is not None and not options.get("magnitude_names") and gripper.name in names:
-        config = _replaced(config, magnitude_names=tuple(name for name in names if name != gripper.name))
-        names = config.motion_names
+    linear = _linear_motion(contract)
+    if not options.get("magnitude_names") and set(linear) < set(config.motion_names):
+        config = _replaced(config, magnitude_names=linear)
     unit_of = dict(zip(contract.action.names, contract.action.units, strict=True))
-    units = dict.fromkeys(unit_of[name] for name in names if name in unit_of)
+    units = dict.fromkeys(unit_of.get(name, "none") for name in config.motion_names)
     if len(units) > 1:
         raise ConfigError(
-            f"the loss takes the length of {', '.join(names)}, whose units are {', '.join(units)}; name numbers of one "
-            "unit in magnitude_names, or set magnitude_weighting to false."
+            f"the loss takes the length of {', '.join(config.motion_names)}, whose units are {', '.join(units)}; name "
+            "numbers of one unit in magnitude_names, or set magnitude_weighting to false."
         )
     return config
+
+
+def _linear_motion(contract: RobotContract) -> tuple[str, ...]:
+    """Return the action numbers that are a position, displacement or linear velocity."""
+    action = contract.action
+    names = tuple(name for name in action.names if action.gripper is None or name != action.gripper.name)
+    return names[:-1] if action.representation == "planar_twist" else names[:3]
+
+
+def check_relative(steps: Sequence[ProcessorStep], contract: RobotContract) -> bool:
+    """Return whether a step makes actions relative to the observation.
+
+    Raises:
+        ConfigError: One does, but the robot's action is no pose to go to, or the measured pose is in another frame.
+    """
+    relative = next((step for step in steps if step.makes_motion), None)
+    if relative is None:
+        return False
+    if contract.action.representation != "pose":
+        raise ConfigError(
+            f"recipe: processor '{relative.name}' makes poses relative to the observation, but the robot's action is a "
+            f"{contract.action.representation}; remove it."
+        )
+    for spec in contract.inputs:
+        if spec.key in relative.reads and spec.frame not in (None, contract.action.frame):
+            raise ConfigError(
+                f"recipe: processor '{relative.name}' needs '{spec.key}' in the frame of the action, "
+                f"'{contract.action.frame}'; the robot measures it in '{spec.frame}'."
+            )
+    return True
 
 
 def with_scaling_of(options: ProcessorOptions, config: PolicyConfig, action: FeatureSpec) -> ProcessorOptions:
@@ -65,7 +93,7 @@ def with_scaling_of(options: ProcessorOptions, config: PolicyConfig, action: Fea
     Args:
         options: As the recipe has them.
         config: Of the policy.
-        action: The action as the policy sees it.
+        action: What is normalised; of a policy of several robots, one robot's.
 
     Raises:
         ConfigError: They are given and contradict the policy.
@@ -102,7 +130,7 @@ def with_scaling_of(options: ProcessorOptions, config: PolicyConfig, action: Fea
 def _without_lengths(config: PolicyConfig, options: Mapping[str, Any], representation: str) -> PolicyConfig:
     """Leave lengths out of a loss that has them by default only."""
     asked = [name for name in ("magnitude_weighting", "magnitude_names") if options.get(name)]
-    if getattr(config, "coordinates", "cartesian") == "spherical":
+    if getattr(config, "coordinates", "cartesian") != "cartesian":
         asked.append("coordinates")
     if asked or not hasattr(config, "magnitude_weighting"):
         raise ConfigError(
