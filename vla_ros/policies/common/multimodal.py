@@ -179,7 +179,7 @@ class MultimodalConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
     @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where training has hidden it now and then."""
-        return (GOAL_KEY,) if self.goal_dropout else ()
+        return (*super().optional_inputs, *((GOAL_KEY,) if self.goal_dropout else ()))
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:
