@@ -24,7 +24,7 @@ check: setup ## Lint, format, types, layers and the fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -m "not slow and not ros and not egl"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not ros and not egl"
 
 fuzz: setup ## Drive the safety filter through 100,000 random episodes; writes test/safety/fuzz_result.json
 	@OMP_NUM_THREADS=1 $(BIN)/python test/safety/fuzz.py

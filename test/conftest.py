@@ -9,7 +9,12 @@ import pytest
 # Set before torch is imported: with small tensors, threads that wait for a busy core cost far more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from hypothesis import settings
+
 from vla_ros.contract import RobotContract, parse_contract
+
+settings.register_profile("untimed", deadline=None)  # a deadline would test the machine
+settings.load_profile("untimed")
 
 INPUTS: dict[str, dict[str, Any]] = {
     "sensor_msgs/msg/Image": {"key": "observation.images.front", "image": {"height": 24, "width": 32}},

@@ -1,5 +1,6 @@
 """Windows are read when they are asked for: equal to whole episodes, in memory that does not grow with the dataset."""
 
+import gc
 import threading
 import tracemalloc
 from pathlib import Path
@@ -96,13 +97,13 @@ def test_threads_read_what_one_reads(dataset: EpisodeDataset) -> None:
 
 def peak_of_an_epoch(dataset: EpisodeDataset, folder: Path, limit: int) -> int:
     """Return the most memory that Python and numpy held while windows were built and read, in bytes."""
+    gc.collect()
     tracemalloc.start()
     windows = WindowSampler(
         dataset, range(dataset.n_episodes), [CAMERA, STATE], 1, 4, cache_folder=folder, cache_bytes=limit
     )
-    order = windows.order(np.random.default_rng(0))[:192]
-    for first in range(0, len(order), 64):
-        windows.batch(order[first : first + 64])
+    for epoch in range(3):
+        windows.batch(windows.order(np.random.default_rng(epoch))[:160])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     windows.close()
@@ -114,9 +115,12 @@ def test_ten_times_the_frames_take_the_same_memory(tmp_path: Path, limit: int) -
     short = write(tmp_path / "short", (50,) * 4, "video")
     long = write(tmp_path / "long", (50,) * 40, "video")
     peak_of_an_epoch(short, tmp_path / "cache", limit)  # what is imported and made once
-    few, many = (peak_of_an_epoch(dataset, tmp_path / "cache", limit) for dataset in (short, long))
+    # the lesser of two: other threads of this process may allocate too
+    few, many = (
+        min(peak_of_an_epoch(dataset, tmp_path / "cache", limit) for _ in range(2)) for dataset in (short, long)
+    )
     assert many <= 1.1 * few
-    assert few < 4 * 64 * SIDE * SIDE * 3  # of the order of a batch, not of the dataset
+    assert few < 4 * 160 * SIDE * SIDE * 3  # of the order of a batch, not of the dataset
 
 
 def test_a_frame_of_several_windows_is_decoded_once(dataset: EpisodeDataset, monkeypatch: pytest.MonkeyPatch) -> None:

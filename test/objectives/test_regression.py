@@ -17,7 +17,7 @@ def chunk(seed: int, size: int = 3, horizon: int = 5, dim: int = 4):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("content", [0.0, 1e6, float("nan"), float("inf")])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_content_of_padding_changes_neither_loss_nor_gradient(loss, content, seed):
     predicted, target, is_pad = chunk(seed)

@@ -13,7 +13,7 @@ NEARLY = [(1e-30, 0.0, 0.0), (1e-20, -1e-20, 1e-20), (1e-13, 1e-13, 0.5), (0.0, 
 number = st.floats(-1.0, 1.0, width=32)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(number, number, number)
 def test_there_and_back_is_the_same_motion(x, y, z):
     motion = torch.tensor([x, y, z])
@@ -22,7 +22,7 @@ def test_there_and_back_is_the_same_motion(x, y, z):
     torch.testing.assert_close(to_cartesian(to_spherical(motion)), motion, rtol=0.0, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(1e-3, 1.7), st.floats(0.01, math.pi - 0.01), st.floats(-3.1, 3.1))
 def test_back_and_there_is_the_same_direction(length, elevation, azimuth):
     spherical = torch.tensor([length, elevation, azimuth])
@@ -80,7 +80,7 @@ def test_azimuth_goes_the_short_way_round():
     assert spherical_error(predicted, target).tolist() == pytest.approx([0.0, 0.0, -0.2], abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(-3.14, 3.14), st.floats(-3.14, 3.14))
 def test_error_of_the_azimuth_is_never_more_than_half_a_turn(predicted, target):
     motion = to_cartesian(torch.tensor([1.0, 1.0, target]))

@@ -78,6 +78,14 @@ def test_a_package_that_is_imported_by_name_is_declared_or_documented_as_optiona
     assert by_name - declared() == set(re.findall(r"`(\w+)`", page))
 
 
+def test_rosdep_is_told_to_skip_every_key_that_stands_for_pip() -> None:
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    skipped = set(re.findall(r'--skip-keys "([^"]+)"', page)[0].split())
+    keys = declared(".", "depend", "exec_depend", "test_depend")
+    assert skipped <= keys
+    assert {key for key in keys if key.endswith("-pip")} <= skipped
+
+
 def test_the_interfaces_declare_the_packages_that_they_are_built_from() -> None:
     cmake = (ROOT / "vla_ros_msgs/CMakeLists.txt").read_text(encoding="utf-8")
     found = set(re.findall(r"find_package\((\w+) REQUIRED\)", cmake))

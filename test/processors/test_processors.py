@@ -141,7 +141,7 @@ def test_windows_are_normalised_per_field():
     torch.testing.assert_close(window.mean(dim=0), torch.zeros(6), atol=1e-3, rtol=0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     mode=st.sampled_from(["mean_std", "min_max", "symmetric", "quantile", "identity"]),
     values=st.lists(st.tuples(*[st.floats(-1e3, 1e3, width=32)] * 3), min_size=2, max_size=20),

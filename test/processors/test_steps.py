@@ -313,6 +313,8 @@ def changed(choice: StepChoice, **options: Any) -> StepChoice:
         ([changed(RELATIVE, key="observation.state")], "'observation.state' is no vector that the policy sees"),
         ([changed(RELATIVE, measured={"position": list(MEASURED[:3])})], "the measured one is needed too"),
         ([changed(RELATIVE, measure={})], "measure is not a field here; .*Did you mean 'measured'"),
+        ([StepChoice(name="normalise"), SIX], r"processors\[1\] rotation_form: works on .* put it before 'normalise'"),
+        ([StepChoice(name="normalise"), RELATIVE], "put it before 'normalise'"),
         ([StepChoice(name="text")], r"processors\[0\] text: comes from the policy's option 'text'"),
         ([StepChoice(name="resize")], "needs normalisation.image_size"),
         ([StepChoice(name="normalise")] * 2, "stands there twice"),

@@ -160,7 +160,7 @@ def test_a_wrong_map_of_joints_is_refused(joints: dict[str, Any], error: str, ma
         make_contract(JOINTS, joints=joints)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), method=st.sampled_from(["hold", "nearest", "interpolate"]))
 def test_joints_in_messages_of_their_own_give_the_frame_of_one_message(data: Any, method: str) -> None:
     from vla_ros.contract import parse_contract
@@ -191,7 +191,7 @@ def test_joints_in_messages_of_their_own_give_the_frame_of_one_message(data: Any
     field=st.sampled_from(["position", "velocity", "effort"]),
     little=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_names_are_read_from_the_bytes_as_a_deserialiser_reads_them(
     names: list[str], frame: str, field: str, little: bool
 ) -> None:

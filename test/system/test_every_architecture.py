@@ -26,7 +26,7 @@ from vla_ros.contract import load_contract  # noqa: E402
 from vla_ros.data_types import NANOSECONDS  # noqa: E402
 from vla_ros.evaluation.rollout_report import EpisodeTrace  # noqa: E402
 from vla_ros.messages.decoders import decode_action  # noqa: E402
-from vla_ros.rollouts.client import COMMAND_TYPE, RolloutClient  # noqa: E402
+from vla_ros.rollouts.client import RolloutClient  # noqa: E402
 from vla_ros.rollouts.in_process import make_driver, run_in_process  # noqa: E402
 from vla_ros.rollouts.process_group import ChildProcess, ProcessGroup, node_command  # noqa: E402
 from vla_ros.rollouts.ros_environment import RosDomain, run_environment  # noqa: E402
@@ -67,7 +67,7 @@ class Run:
     def __init__(self, group: ProcessGroup, client: RolloutClient, robot: ChildProcess, policy: ChildProcess) -> None:
         self._group, self._client, self._robot, self._policy = group, client, robot, policy
         self._commands: list[Told] = []
-        client.node.create_subscription(EndEffectorAction, client.command_topic, self._on_command, 200)
+        client.node.create_subscription(EndEffectorAction, client.command_sink.topic, self._on_command, 200)
         self._load = client.node.create_client(LoadPolicy, "/policy_node/load_policy")
 
     def wait_until(self, condition: Callable[[], bool], meaning: str) -> None:
@@ -89,7 +89,7 @@ class Run:
         stamps = (
             stamp.sec * NANOSECONDS + stamp.nanosec for stamp in (message.header.stamp, message.observation_stamp)
         )
-        action = np.array(decode_action(CONTRACT.action, COMMAND_TYPE, message))
+        action = np.array(decode_action(CONTRACT.action, self._client.command_sink.type, message))
         self._commands.append(Told(*stamps, message.chunk_id, message.chunk_index, action))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vla_ros.contract import FeatureSpec, parse_contract
 from vla_ros.data_types import ConfigError
 from vla_ros.objectives import magnitude_weight, to_spherical
 from vla_ros.policies import policy_config
-from vla_ros.policies.common.action_scaling import with_motion_of, with_scaling_of
+from vla_ros.policies.common.action_scaling import check_relative, with_motion_of, with_scaling_of
 from vla_ros.processors import ProcessorOptions, Processors
 from vla_ros.training import load_recipe, train
 
@@ -55,7 +56,7 @@ def test_the_weight_grows_with_the_physical_length_whatever_the_direction():
     np.testing.assert_allclose(weight, 1.0 + 2.0 * lengths / 0.01, rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-0.02, 0.02), min_size=6, max_size=6))
 def test_spherical_angles_are_those_of_the_motion_whatever_the_ranges_of_its_numbers(ends):
     low, high = np.minimum(ends[:3], ends[3:]), np.maximum(ends[:3], ends[3:])
@@ -165,3 +166,14 @@ def test_a_trained_checkpoint_weighs_standing_still_with_one(make_recipe):
 def test_a_recipe_that_normalises_by_min_max_under_a_weighted_loss_is_refused(make_recipe):
     with pytest.raises(ConfigError, match="'min_max' shifts or stretches dx, dy, dz"):
         train(load_recipe(make_recipe(normalisation={"action": "min_max"})))
+
+
+def test_a_pose_that_is_measured_in_another_frame_is_refused():
+    contract = pose_robot()
+    inputs = [replace(spec, frame="other") if spec.key == STATE.key else spec for spec in contract.inputs]
+    step = SimpleNamespace(name="relative_actions", makes_motion=True, reads=(STATE.key,))
+    assert check_relative([step], contract)
+    with pytest.raises(ConfigError, match=r"needs 'observation.state' in the frame of the action, 'base_link'"):
+        check_relative([step], replace(contract, inputs=tuple(inputs)))
+    with pytest.raises(ConfigError, match="but the robot's action is a displacement"):
+        check_relative([step], parse_contract(ROBOT, "robot.yaml"))

@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 
 from vla_ros.training import load_recipe, train
 
+pytestmark = pytest.mark.slow
+
 
 def state_of(run):
     """Return what training has moved so far: weights, their average, and what the optimiser remembers."""

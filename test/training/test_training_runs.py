@@ -90,11 +90,14 @@ def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(make_recipe, reco
     "options",
     [
         {"optimiser": {"name": "adamw"}, "schedule": {"name": "one_cycle"}},
-        {
-            "optimiser": {"name": "adam", "grad_clip": 0.5},
-            "schedule": {"name": "plateau", "patience": 0},
-            "ema_decay": 0.9,
-        },
+        pytest.param(
+            {
+                "optimiser": {"name": "adam", "grad_clip": 0.5},
+                "schedule": {"name": "plateau", "patience": 0},
+                "ema_decay": 0.9,
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["adamw_one_cycle", "adam_plateau_ema"],
 )

@@ -1,12 +1,12 @@
-"""``vla_ros demo``: the shipped policy drives the simulated robot."""
+"""``vla_ros demo``: a shipped policy drives its simulated robot."""
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vla_ros.cli.arguments import (
     DEFAULT_CHECKPOINT,
-    DEFAULT_CONTRACT,
+    DEFAULT_ROBOT,
     add_command,
     domain_id,
     natural_int,
@@ -20,13 +20,40 @@ if TYPE_CHECKING:
 FILMED_EPISODES = 6
 
 
+class Demo(NamedTuple):
+    """What is shown of a robot.
+
+    Attributes:
+        checkpoint: Folder that ships with the package.
+        task: Empty for the simulator's own.
+        time_limit_s: Robot time for an episode.
+    """
+
+    checkpoint: str
+    task: str
+    time_limit_s: float
+
+
+DEMOS = {
+    DEFAULT_ROBOT: Demo(DEFAULT_CHECKPOINT, "", 10.0),
+    "mobile_base": Demo("models/mobile_base_fused", "obstacles", 26.0),
+}
+"""Robot → its demonstration."""
+
+
 def add_parser(commands: "Subparsers") -> None:
     """Add the command."""
     parser = add_command(
-        commands, "demo", run, "let the shipped policy push the puck for 20 episodes",
-        f"Starts the simulated robot and the policy node as two processes that talk over DDS, runs episodes from "
-        f"starts that {DEFAULT_CHECKPOINT} was not trained on, and prints success, rate, jitter and latency.",
+        commands, "demo", run, "let a shipped policy drive its robot for 20 episodes",
+        "Starts the simulated robot and the policy node as two processes that talk over DDS, runs episodes from starts "
+        "that the shipped policy was not trained on, and prints success, rate, jitter and latency.",
     )  # fmt: skip
+    parser.add_argument(
+        "--robot",
+        choices=tuple(DEMOS),
+        default=DEFAULT_ROBOT,
+        help="the arm that pushes a puck, or the base that drives",
+    )
     parser.add_argument("--episodes", type=positive_int, default=20, metavar="N", help="how many")
     parser.add_argument(
         "--first-seed", type=natural_int, default=0, metavar="S", help="episode i begins at start state S + i"
@@ -42,25 +69,30 @@ def run(arguments: argparse.Namespace) -> int:
     from vla_ros.data_types.resources import resource_path
     from vla_ros.rollouts.over_ros import RolloutOptions
 
+    demo = DEMOS[arguments.robot]
+    checkpoint = _shipped(demo.checkpoint)
     options = RolloutOptions(
-        contract=resource_path(DEFAULT_CONTRACT),
+        contract=checkpoint / "contract.yaml",
         output=Path(arguments.output),
-        checkpoint=_shipped_checkpoint(),
+        task=demo.task,
+        checkpoint=checkpoint,
         episodes=arguments.episodes,
         first_seed=arguments.first_seed,
+        time_limit_s=demo.time_limit_s,
         record_episodes=min(arguments.episodes, FILMED_EPISODES),
         domain_id=arguments.domain_id,
+        sim_config=resource_path(f"config/sim/{arguments.robot}.yaml"),
     )
     roll_out_and_report(options, picture="episode.png", video="demo.mp4")
     return 0
 
 
-def _shipped_checkpoint() -> Path:
+def _shipped(checkpoint: str) -> Path:
     from vla_ros.data_types import CheckpointError, ConfigError
     from vla_ros.data_types.resources import resource_path
 
     try:
-        return resource_path(DEFAULT_CHECKPOINT)
+        return resource_path(checkpoint)
     except ConfigError as missing:
         raise CheckpointError(
             f"{missing} It ships with the package; let one of your own drive with `vla_ros rollout --checkpoint DIR`."

@@ -174,7 +174,9 @@ def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", pict
     recorded = traces[: options.record_episodes]
     save_video(video, recorded, contract.fps)
     shown = next((trace for trace in recorded if trace.success), recorded[0])
-    save_episode_picture(picture, shown, contract.action, f"{shown.task}, start {shown.seed}: {_episode_note(shown)}")
+    save_episode_picture(
+        picture, shown, contract.commanded.action, f"{shown.task}, start {shown.seed}: {_episode_note(shown)}"
+    )
 
 
 def _episode_note(trace: "EpisodeTrace") -> str:

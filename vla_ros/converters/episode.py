@@ -264,7 +264,8 @@ class SegmentReader:
 
     def _command_follows(self, at_ns: int) -> bool:
         """Whether a command at or after a tick shows that the demonstration went on."""
-        return any(int(s.stamps_ns[-1]) >= at_ns for s in self.streams if s.source.index < 0)
+        at = np.array([at_ns], np.int64)
+        return any(int(s.stamps_ns[-1]) >= s.due_ns(at)[0] for s in self.streams if s.source.index < 0)
 
     def _is_needed(self, key: str) -> bool:
         spec = self.features.get(key)
@@ -326,6 +327,8 @@ def contract_of_run(contract: RobotContract, clock: ClockMode) -> RobotContract:
     ages_s = [source.max_age_s for source in sources_of(contract) if source.interpolates]
     wait_s = max([contract.max_wait_s, clock_limit_ns(contract) / NANOSECONDS, *ages_s])
     inputs, records = contract.inputs, contract.action.records
+    if any(record.next_state for record in records):
+        wait_s += 1.0 / contract.fps  # a tick waits for the state at the next one
     if clock == "receive":
         inputs = tuple(replace(s, alignment=replace(s.alignment, timeline="receive")) for s in inputs)
         records = tuple(replace(r, alignment=replace(r.alignment, timeline="receive")) for r in records)

@@ -53,7 +53,8 @@ def _hole(scan: BagScan, key: str, contract: RobotContract, clock: ClockMode) ->
         except DatasetError:
             continue  # said when the bag is converted
         frames = np.logical_and.reduce([stream.available(at_ns) for stream in needed])
-        frames &= at_ns <= min(int(s.stamps_ns[-1]) for s in needed if s.source.index < 0)  # a command must follow
+        for record in (stream for stream in needed if stream.source.index < 0):
+            frames &= record.due_ns(at_ns) <= record.stamps_ns[-1]  # a command must follow
         own = [s for s in streams if s.source.key == key]
         has = np.zeros(len(at_ns), bool)
         if len(own) == sum(source.key == key for source in scan.sources):

@@ -39,6 +39,7 @@ class Source:
         max_age_s: The contract's limit.
         required: Whether a tick without it is no frame.
         window: Where the stream is one of windows.
+        next_state_fps: Of a record whose action is the state at the next tick, the ticks per second; else 0.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Source:
     max_age_s: float
     required: bool
     window: WindowSpec | None = None
+    next_state_fps: int = 0
 
     @property
     def has_header(self) -> bool:
@@ -73,7 +75,16 @@ def sources_of(contract: RobotContract) -> list[Source]:
         for i, s in enumerate(contract.inputs)
     ]
     records = [
-        Source(-1 - i, contract.action.key, r.topic, r.type, r.alignment, r.max_age_s, True)
+        Source(
+            index=-1 - i,
+            key=contract.action.key,
+            topic=r.topic,
+            type=r.type,
+            alignment=r.alignment,
+            max_age_s=r.max_age_s,
+            required=True,
+            next_state_fps=contract.fps if r.next_state else 0,
+        )
         for i, r in enumerate(contract.action.records)
     ]
     return [*inputs, *records]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vla_ros.bags.clock import ClockMode, ClockSegment
 from vla_ros.contract import RobotContract
 from vla_ros.converters.scan import BagScan, Source
-from vla_ros.data_types import NANOSECONDS
+from vla_ros.data_types import NANOSECONDS, first_tick_at_or_after, tick_ns
 from vla_ros.streams import LateSample
 
 Int = NDArray[np.int64]
@@ -58,6 +58,13 @@ class StreamTimes:
         """The contract's limit."""
         return round(self.source.max_age_s * NANOSECONDS)
 
+    def due_ns(self, ticks_ns: Int) -> Int:
+        """When the value of each tick is taken: at the tick, of a next state at the tick after it."""
+        fps = self.source.next_state_fps
+        if not fps:
+            return ticks_ns
+        return np.array([tick_ns(first_tick_at_or_after(int(at), fps) + 1, fps) for at in ticks_ns], np.int64)
+
     def before(self, ticks_ns: Int) -> Int:
         """Number of the newest sample that is not after each tick, -1 where there is none."""
         return np.asarray(np.searchsorted(self.stamps_ns, ticks_ns, "right") - 1, np.int64)
@@ -68,6 +75,7 @@ class StreamTimes:
 
     def last_needed(self, ticks_ns: Int) -> Int:
         """Number of the last sample that the value at each tick may be made of, -1 where there is none."""
+        ticks_ns = self.due_ns(ticks_ns)
         needed = self.before(ticks_ns)
         if not self.source.interpolates:
             return needed
@@ -82,7 +90,7 @@ class StreamTimes:
     def available(self, ticks_ns: Int) -> Bool:
         """Whether the stream has a value at each tick, as far as stamps can tell."""
         if self.source.window is None:
-            return self._has_value(ticks_ns)
+            return self._has_value(self.due_ns(ticks_ns))
         period_ns = round(self.source.window.period_s * NANOSECONDS)
         has = np.ones(len(ticks_ns), bool)
         for k in range(self.source.window.samples):

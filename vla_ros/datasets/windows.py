@@ -55,6 +55,7 @@ class WindowSampler:
         n_obs_steps: T, frames up to and including the current one.
         action_horizon: H, actions from the current one on.
         past_action: Whether windows also hold the actions of their older frames.
+        progress: Whether windows also hold how much of the episode has passed at each frame.
         goal_camera: Camera whose last frame of the episode is its ``goal.image``; None gives none.
         shapes: Feature key → shape at one tick, where it is to differ from the dataset's (a matrix as a vector).
         cache_folder: Where decoded frames are kept; None takes the system's folder for temporary files.
@@ -77,6 +78,7 @@ class WindowSampler:
         action_horizon: int,
         *,
         past_action: bool = False,
+        progress: bool = False,
         goal_camera: str | None = None,
         cache_folder: Path | None = None,
         cache_bytes: int = CACHE_BYTES,
@@ -88,7 +90,7 @@ class WindowSampler:
             raise DatasetError(f"{dataset.root}: no episodes chosen.")
         self.keys = tuple(dict.fromkeys(key for key in keys if key != "action"))
         self.n_obs_steps, self.action_horizon, self._past_action = n_obs_steps, action_horizon, past_action
-        self._goal_camera = goal_camera
+        self._goal_camera, self._progress = goal_camera, progress
         self._store = FrameStore(
             dataset,
             episodes,
@@ -133,7 +135,8 @@ class WindowSampler:
         Returns:
             Feature key → [B, T, ...]; ``action`` float32 [B, H, A]; ``action_is_pad`` bool [B, H];
             ``is_pad`` bool [B, T]; ``task`` list of B instructions; where asked for,
-            ``past_action`` float32 [B, T-1, A] and ``goal.image`` uint8 [B, T, h, w, 3], T times the same. Not
+            ``past_action`` float32 [B, T-1, A], ``progress`` float32 [B, T], 0 at an episode's first frame and 1 at
+            its last, and ``goal.image`` uint8 [B, T, h, w, 3], T times the same. Not
             normalised.
 
         Raises:
@@ -151,6 +154,8 @@ class WindowSampler:
             result["past_action"] = self._action(known[:, :-1])
         if self._goal_camera is not None:
             result[GOAL_IMAGE] = self._store.read(self._goal_camera, np.repeat(end - 1, self.n_obs_steps, axis=1))
+        if self._progress:
+            result["progress"] = ((known - start) / np.maximum(end - start - 1, 1)).astype(np.float32)
         result["is_pad"] = past < start
         result["task"] = [self._task(int(e), int(i)) for e, i in zip(episodes, indices, strict=True)]
         return result

@@ -172,6 +172,16 @@ class PolicyConfig(Checked):
         return False
 
     @property
+    def needs_progress(self) -> bool:
+        """Whether training also needs how much of the episode has passed at each frame."""
+        return False
+
+    @property
+    def training_frames(self) -> int:
+        """Frames of a training window; more than `n_obs_steps` where training unrolls a memory further."""
+        return self.n_obs_steps
+
+    @property
     def bounded_actions(self) -> bool:
         """Whether predictions lie in [−1, 1]; the actions must then be normalised to that range."""
         return False

@@ -47,6 +47,8 @@ def build_steps(
             step = Normalise(options, features)
         else:
             step = _build(choice, features, at)
+            if step.needs_units and any(isinstance(before, Normalise) for before in steps):
+                raise ConfigError(f"{at}: works on numbers in the robot's units; put it before 'normalise'.")
         steps.append(step)
         features = step.after
     return tuple(steps)

@@ -6,14 +6,16 @@ Axis legend: B batch, T n_obs_steps, H action_horizon, A action_dim, h, w pixels
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.contract import GOAL_IMAGE, FeatureSpec
 from vla_ros.data_types import CheckpointError, ConfigError, ObservationError, nearest_name
 from vla_ros.processors.chain import NORMALISE, RESIZE, TEXT, build_steps, choices_of, normaliser_of
 from vla_ros.processors.fitting import FitData, Statistics, Windows
-from vla_ros.processors.normalise import kept
+from vla_ros.processors.normalise import BYTE, kept
 from vla_ros.processors.options import ProcessorOptions
 from vla_ros.processors.saved import SavedNumbers, check_feature, mapped_names
 from vla_ros.processors.slots import Slots
@@ -206,6 +208,12 @@ class Processors:
         for step, before in zip(reversed(self.steps), reversed(befores), strict=True):
             actions_BHA = step.inverse(actions_BHA, before)
         return actions_BHA
+
+    def pictures(self, key: str, images_T3hw: Tensor) -> NDArray[np.uint8]:
+        """Return images as they are seen, uint8 [T, h, w, 3], of normalised ones, float [T, 3, h, w]."""
+        values = normaliser_of(self.steps).maps[key].inverse(images_T3hw.permute(0, 2, 3, 1).float()) * BYTE
+        pictures: NDArray[np.uint8] = values.round().clamp(0, BYTE).byte().cpu().numpy()
+        return pictures
 
     @property
     def device(self) -> torch.device:

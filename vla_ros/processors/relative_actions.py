@@ -67,6 +67,7 @@ class RelativeActions(ProcessorStep):
 
     name: ClassVar[str] = "relative_actions"
     options_class: ClassVar[type] = RelativeActionsOptions
+    needs_units: ClassVar[bool] = True
     makes_motion: ClassVar[bool] = True
     options: RelativeActionsOptions
 

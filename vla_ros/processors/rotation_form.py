@@ -46,6 +46,7 @@ class RotationFormStep(ProcessorStep):
 
     name: ClassVar[str] = "rotation_form"
     options_class: ClassVar[type] = RotationFormOptions
+    needs_units: ClassVar[bool] = True
     options: RotationFormOptions
 
     def features_after(self) -> Features:

@@ -79,6 +79,7 @@ class ProcessorStep:
         options_class: What a recipe may say.
         makes_motion: Of the class: whether actions after it say how to move from the observation's state, so that zero
             is standing still.
+        needs_units: Of the class: whether it works on numbers in the robot's units, and so before `normalise`.
         options: What it was told.
         before, after: The features that go in and come out.
     """
@@ -86,6 +87,7 @@ class ProcessorStep:
     name: ClassVar[str]
     options_class: ClassVar[type] = NoOptions
     makes_motion: ClassVar[bool] = False
+    needs_units: ClassVar[bool] = False
 
     def __init__(self, options: Any, before: Features) -> None:
         """Check options and features.

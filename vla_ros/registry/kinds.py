@@ -21,6 +21,7 @@ POLICIES: Registry[Any] = Registry(
         "multi_sensor": "vla_ros.policies.multi_sensor:MultiSensorPolicy",
         "pi0": "vla_ros.policies.pi0:Pi0Policy",
         "rt1": "vla_ros.policies.rt1:Rt1Policy",
+        "world_model": "vla_ros.world_models:WorldModelPolicy",
     },
     base="vla_ros.policies.base:Policy",
 )

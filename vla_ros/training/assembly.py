@@ -12,11 +12,14 @@ from vla_ros.policies import Policy, PolicyConfig, current_policy, options_of, p
 from vla_ros.policies.common.action_scaling import check_relative, with_motion_of, with_scaling_of
 from vla_ros.processors import ProcessorOptions, Processors, ProcessorStep, build_steps
 from vla_ros.training.data import OpenWindows, RobotData, numeric_windows
+from vla_ros.training.learner import Learner
 from vla_ros.training.mixture import MixedLearner, MixedWindows, RobotFeatures, shared_features, slots_of
 from vla_ros.training.policy_learner import PolicyLearner
 from vla_ros.training.progress import TrainingProgress
 from vla_ros.training.recipe import Recipe
 from vla_ros.training.trainer import Trainer
+from vla_ros.training.world_model_learner import WorldModelLearner
+from vla_ros.world_models import WorldModelPolicy
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def build_trainer(
         progress: Told what happens.
     """
     if len(built.robots) == 1:
-        learner = PolicyLearner(built.policy, built.processors[0], recipe.augmentation)
+        learner = _learner(recipe, built.policy, built.processors[0])
         own = windows[0]
         return Trainer(recipe, learner, training=own.training, validation=own.validation, progress=progress)
     weights = [robot.weight for robot in built.robots]
@@ -67,6 +70,12 @@ def build_trainer(
     validation = MixedWindows(held_out, weights) if held_out else None
     training = MixedWindows([own.training for own in windows], weights)
     return Trainer(recipe, mixed, training=training, validation=validation, progress=progress)
+
+
+def _learner(recipe: Recipe, policy: Policy, processors: Processors) -> Learner:
+    if isinstance(policy, WorldModelPolicy):
+        return WorldModelLearner(policy, processors, recipe.augmentation)
+    return PolicyLearner(policy, processors, recipe.augmentation)
 
 
 def _policy_config(recipe: Recipe, robots: Sequence[RobotData]) -> PolicyConfig:
@@ -123,6 +132,8 @@ def _check_mixes(recipe: Recipe, robots: Sequence[RobotData]) -> None:
     if len(set(widths.values())) > 1 and not kind.pads_actions:
         said = ", ".join(f"{name} {width}" for name, width in widths.items())
         raise ConfigError(f"recipe: mixture: policy {kind.name} cannot pad actions, and the robots' differ: {said}.")
+    if issubclass(kind, WorldModelPolicy):
+        raise ConfigError(f"recipe: mixture: policy {kind.name} learns one robot's dynamics; train it on one dataset.")
     for robot in robots:
         lacking = [key for key in recipe.inputs if key not in robot.sources]
         if lacking and not kind.masks_cameras:

@@ -68,15 +68,23 @@ def check_relative(steps: Sequence[ProcessorStep], contract: RobotContract) -> b
     """Return whether a step makes actions relative to the observation.
 
     Raises:
-        ConfigError: One does, but the robot's action is no pose to go to.
+        ConfigError: One does, but the robot's action is no pose to go to, or the measured pose is in another frame.
     """
     relative = next((step for step in steps if step.makes_motion), None)
-    if relative is not None and contract.action.representation != "pose":
+    if relative is None:
+        return False
+    if contract.action.representation != "pose":
         raise ConfigError(
             f"recipe: processor '{relative.name}' makes poses relative to the observation, but the robot's action is a "
             f"{contract.action.representation}; remove it."
         )
-    return relative is not None
+    for spec in contract.inputs:
+        if spec.key in relative.reads and spec.frame not in (None, contract.action.frame):
+            raise ConfigError(
+                f"recipe: processor '{relative.name}' needs '{spec.key}' in the frame of the action, "
+                f"'{contract.action.frame}'; the robot measures it in '{spec.frame}'."
+            )
+    return True
 
 
 def with_scaling_of(options: ProcessorOptions, config: PolicyConfig, action: FeatureSpec) -> ProcessorOptions:
