@@ -357,12 +357,7 @@ def test_bad_option_is_one_sentence(options, sentence):
         policy(**options)
 
 
-def test_points_and_missing_inputs_are_refused():
-    points = FeatureSpec("observation.points.lidar", "points", (360, 3), "float32", ("x", "y", "z"))
-    with pytest.raises(
-        ConfigError, match="act_walkthrough sees images and vectors only; name an encoder for it in sensors"
-    ):
-        policy(points)
+def test_missing_inputs_are_refused():
     with pytest.raises(ObservationError, match=rf"'{FRONT}' is missing"):
         policy().predict_action_chunk({STATE: torch.zeros(2, 1, 4)})
 

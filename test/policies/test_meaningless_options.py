@@ -158,11 +158,8 @@ def test_no_shipped_recipe_has_an_option_without_a_meaning(path: Path) -> None:
     recipe = load_recipe(path)
     robot = "mobile_base" if path.stem.startswith("mobile_base") else "metaworld_sawyer"
     features = load_contract(ROOT / "config" / "robots" / f"{robot}.yaml").policy_features
-    pinhole = {"k": [40.0, 0.0, 32.0, 0.0, 40.0, 20.0, 0.0, 0.0, 1.0]}  # a dataset has it from the bag
-    inputs = {
-        key: replace(features[key], camera_info=pinhole) if features[key].kind == "image" else features[key]
-        for key in recipe.inputs
-    }
+    info = {"k": [26.0, 0, 31.5, 0, 26.0, 19.5, 0, 0, 1]}  # as a dataset has it of a camera
+    inputs = {key: replace(features[key], camera_info=info) for key in recipe.inputs}
     policy_config(recipe.policy.name, {**recipe.policy.overrides, "inputs": inputs, "action": features["action"]})
 
 

@@ -168,10 +168,13 @@ def _short(path: Path) -> str:
 
 def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", picture: Path, video: Path) -> None:
     from vla_ros.contract import load_contract
+    from vla_ros.evaluation.plan_view import add_plan_view
     from vla_ros.evaluation.rollout_pictures import save_episode_picture, save_video
 
     contract = load_contract(options.contract)
     recorded = traces[: options.record_episodes]
+    for trace in recorded:
+        add_plan_view(trace, contract)
     save_video(video, recorded, contract.fps)
     shown = next((trace for trace in recorded if trace.success), recorded[0])
     save_episode_picture(
