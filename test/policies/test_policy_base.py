@@ -44,7 +44,7 @@ def seed(value: int = 0) -> torch.Generator:
 
 
 def test_every_architecture_is_tried_here():
-    assert set(SMALL) == set(policy_names())
+    assert set(SMALL) == set(policy_names()) - {"world_model"}  # a planner, which has tests of its own
 
 
 @pytest.mark.parametrize("name", SMALL)
