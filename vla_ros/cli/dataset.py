@@ -23,6 +23,11 @@ def add_parser(commands: "Subparsers") -> None:
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     info = _action(actions, "info", run_info, "print what a dataset holds")
     info.add_argument("--json", action="store_true", help="print it as JSON")
+    check = _action(actions, "validate", run_validate, "say what is wrong with a dataset, and what to do about it")
+    check.add_argument("--policy", action="append", default=[], metavar="NAME", help="is to be trained; repeatable")
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    check.add_argument("--ci", action="store_true", help="exit with 1 where there is a finding as bad as --fail-on")
+    check.add_argument("--fail-on", choices=("warn", "fail"), default="fail", help="of --ci: what counts")
     _add_edits(actions)
 
 
@@ -59,6 +64,8 @@ def _add_edits(actions: "Subparsers") -> None:
     video = _action(actions, "images-to-video", run_video, "write a dataset whose images become videos", edits=True)
     video.add_argument("--codec", choices=("av1", "h264"), default="av1", help="of the videos")
     video.add_argument("--crf", type=natural_int, metavar="N", help="quality, lower is better; the codec's default")
+
+    _action(actions, "repair", run_repair, "keep the episodes before the first one that is not whole", edits=True)
 
     upgrade = add_command(actions, "upgrade", run_upgrade, "write a dataset of LeRobot v2.0 or v2.1 as v3.0")
     upgrade.add_argument("dataset", metavar="DATASET", help="its folder")
@@ -103,6 +110,28 @@ def run_info(arguments: argparse.Namespace) -> int:
     )
     print_table("tasks", [(task[:100], f"{count} episodes") for task, count in about["tasks"].items()])
     return 0
+
+
+def run_validate(arguments: argparse.Namespace) -> int:
+    """Print the findings; a dataset that fails is an answer, 1, not an error."""
+    from dataclasses import asdict
+
+    from vla_ros.data_types import DatasetError
+    from vla_ros.dataset_tools.validation import FAMILIES, exit_code, validate
+
+    root = Path(arguments.dataset)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder.")
+    findings = validate(root, arguments.policy)
+    if arguments.json:
+        content = {"root": str(root), "families": list(FAMILIES), "findings": [asdict(own) for own in findings]}
+        say(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        for finding in findings:
+            say(str(finding))
+        failed = sum(own.severity == "fail" for own in findings)
+        say(f"{root}: {failed} fail, {len(findings) - failed} warn, of {len(FAMILIES)} families of checks")
+    return exit_code(findings, arguments.fail_on if arguments.ci else "fail")
 
 
 def run_merge(arguments: argparse.Namespace) -> int:
@@ -164,6 +193,13 @@ def run_video(arguments: argparse.Namespace) -> int:
     from vla_ros.dataset_tools.edits import images_to_video
 
     return _said(images_to_video(Path(arguments.dataset), arguments.codec, arguments.crf, _output(arguments)))
+
+
+def run_repair(arguments: argparse.Namespace) -> int:
+    """Keep the verified prefix."""
+    from vla_ros.dataset_tools.repair import repair
+
+    return _said(repair(Path(arguments.dataset), _output(arguments)))
 
 
 def run_upgrade(arguments: argparse.Namespace) -> int:

@@ -60,6 +60,7 @@ class EpisodeDataset:
     Args:
         root: Its folder.
         without_stats: Open a dataset whose ``stats.json`` is still to be written.
+        prefix: Keep the episodes before the first one that the episode tables contradict, in place of refusing all.
 
     Attributes:
         info: Content of ``info.json``.
@@ -73,7 +74,7 @@ class EpisodeDataset:
         DatasetError: No dataset, another version of the format, a file is missing, or files contradict each other.
     """
 
-    def __init__(self, root: str | Path, without_stats: bool = False) -> None:
+    def __init__(self, root: str | Path, without_stats: bool = False, *, prefix: bool = False) -> None:
         self.root = Path(root)
         source = self.root / layout.INFO_PATH
         self.info = read_json(source)
@@ -86,7 +87,9 @@ class EpisodeDataset:
             if key not in layout.INDEX_FEATURES and layout.is_read(entry):
                 self.features[key] = layout.feature_of(key, entry, source)
         self.tasks = read_tasks(self.root / layout.TASKS_PATH)
-        self._rows = self._read_episode_rows()
+        self._rows = self._read_episode_rows(prefix=prefix)
+        if prefix:
+            self._keep_prefix()
         self.lengths: tuple[int, ...] = tuple(row["length"] for row in self._rows)
         self._check_rows()
         self.stats: dict[str, Statistics] = {} if without_stats else self._read_stats()
@@ -95,19 +98,40 @@ class EpisodeDataset:
     def _video_keys(self) -> list[str]:
         return [key for key in self.features if self.is_video(key)]
 
-    def _read_episode_rows(self) -> list[dict[str, Any]]:
+    def _read_episode_rows(self, *, prefix: bool = False) -> list[dict[str, Any]]:
         files = sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet"))
         if not files:
             raise DatasetError(f"{self.root / 'meta/episodes'}: no episode table; the dataset is incomplete.")
         rows: list[dict[str, Any]] = []
         self._file_of_row: dict[int, Path] = {}
         for path in files:
-            names = column_names(path)
-            own = read_table(path, [name for name in names if not name.startswith("stats/")]).to_pylist()
-            check_episode_rows(own, self._video_keys, path)
+            try:
+                names = column_names(path)
+                own = read_table(path, [name for name in names if not name.startswith("stats/")]).to_pylist()
+                check_episode_rows(own, self._video_keys, path)
+            except DatasetError:
+                if not prefix:
+                    raise
+                break
             self._file_of_row |= {row["episode_index"]: path for row in own}
             rows += own
         return sorted(rows, key=lambda row: int(row["episode_index"]))
+
+    def _keep_prefix(self) -> None:
+        """Drop the episodes from the first one on that does not follow the one before."""
+        place, end = self.root / "meta/episodes", 0
+        for index, row in enumerate(self._rows):
+            first, last = row["dataset_from_index"], row["dataset_to_index"]
+            whole = row["episode_index"] == index and first == end and last - first == row["length"] >= 1
+            try:
+                check_videos_follow(self._rows[: index + 1], self._video_keys, self.fps, place)
+            except DatasetError:
+                whole = False
+            if not whole:
+                del self._rows[index:]
+                break
+            end = last
+        self.info = {**self.info, "total_episodes": len(self._rows), "total_frames": end}
 
     def _check_rows(self) -> None:
         """Episodes must be numbered without gaps, and lie end to end in the global index."""
@@ -260,6 +284,13 @@ class EpisodeDataset:
     def rows(self, index: int, names: Sequence[str]) -> Any:
         """Return columns of an episode as they are stored, a pyarrow table; errors as `episode`."""
         return self._rows_of(index, names)[1].select(list(names))
+
+    def columns_of(self, index: int) -> list[str]:
+        """Return the names of the columns that an episode's data file has."""
+        row = self._row(index)
+        return column_names(
+            self._file(FileAddress(row["data/chunk_index"], row["data/file_index"]), self.info["data_path"])
+        )
 
     def tasks_of(self, index: int) -> list[str]:
         """Return the instructions that an episode has, as its row of the episode tables lists them."""
