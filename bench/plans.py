@@ -34,6 +34,50 @@ class RobotPlan:
 
 
 @dataclass(frozen=True)
+class TrainingPlan:
+    """What a process that reads windows and trains on them does.
+
+    Attributes:
+        root: Dataset folder.
+        loader: ``vla_ros`` or ``lerobot``.
+        train: Whether a policy is trained on the batches, or they are only made.
+        seconds: Length of the measured window.
+        output: Where the report goes; frames are cached beside it.
+        steps: End after so many batches, however long they take; 0 does not.
+        batch_size: Windows in a batch.
+        workers: Of the loader: threads of ours, processes of lerobot's.
+        cache_bytes: As `WindowSampler` takes it.
+        threads: torch's.
+    """
+
+    root: str
+    loader: str
+    train: bool
+    seconds: float
+    output: str
+    steps: int = 0
+    batch_size: int = 64
+    workers: int = 2
+    cache_bytes: int = 0
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What it did.
+
+    Attributes:
+        steps: Batches in the window.
+        seconds: Length of the window.
+        peak_bytes: Most memory that the process held; of lerobot's workers, none.
+    """
+
+    steps: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
 class RobotReport:
     """What the synthetic robot saw.
 

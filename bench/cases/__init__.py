@@ -7,6 +7,7 @@ from bench.cases import (
     joint_states,
     tick_lateness,
     ticks_lost,
+    training_throughput,
     transport,
 )
 from bench.cases.case import Case
@@ -21,5 +22,6 @@ CASES: dict[str, Case] = {
         ticks_lost.CASE,
         transport.CASE,
         conversion.CASE,
+        training_throughput.CASE,
     )
 }

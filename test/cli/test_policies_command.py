@@ -28,7 +28,7 @@ def test_json_says_everything_about_every_policy(policy: str, capsys: pytest.Cap
     assert (description["name"], description["policy"]) == (name, policy)
     assert {*description} == {
         *("name", "policy", "summary", "options", "robot", "inputs", "outputs", "parameters", "flops", "goals"),
-        *("n_obs_steps", "action_horizon", "n_action_steps", "objective", "config", "processors"),
+        *("n_obs_steps", "action_horizon", "n_action_steps", "objective", "config", "processors", "layout"),
     }
     assert {*description["outputs"]} == {"names", "units", "representation", "shape", "dtype", "bounded"}
     assert {*description["goals"]} == {"takes", "text", "can_take"}

@@ -197,5 +197,6 @@ def test_what_push_t_lacks_is_refused_by_name(pusht: Path) -> None:
         robot.demonstrator("expert")
     with pytest.raises(ConfigError, match="has one task, 'push-t', got 'pull'"):
         make_robot("pusht", SimRequest(contract, "pull"))
-    with pytest.raises(ConfigError, match=r"simulator 'push' is not one of metaworld, pusht .*Did you mean 'pusht'\?"):
+    refusal = r"simulator 'push' is not one of metaworld, mobile_base, pusht .*Did you mean 'pusht'\?"
+    with pytest.raises(ConfigError, match=refusal):
         make_robot("push", SimRequest(contract))

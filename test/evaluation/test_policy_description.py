@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vla_ros.cli.main import main
 from vla_ros.contract import RobotContract, load_contract
 from vla_ros.data_types import ConfigError, ContractError
 from vla_ros.data_types.resources import resource_path
@@ -329,3 +330,15 @@ def test_malformed_options_name_the_file(sawyer, tmp_path, text, expected):
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"mine.yaml: {expected}"):
         describe_policy(find_policy("bc", path), sawyer)
+
+
+def test_the_sequence_of_pi0_is_described_span_by_span(sawyer, capsys):
+    rows = describe_policy(with_options("pi0_small"), sawyer)["layout"]
+    assert [row["name"] for row in rows][-2:] == ["proprioception", "actions"]
+    assert [row["block"] for row in rows][-2:] == [1, 2]
+    assert rows[0]["name"] == FRONT
+    assert rows[0]["places"].startswith("0…")
+    assert describe_policy(find_policy("bc"), sawyer)["layout"] == []
+    assert main(["policies", "describe", "pi0_small"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "actions: 8 tokens, block 2, bidirectional in it" in said

@@ -18,6 +18,8 @@ pytest.importorskip("rclpy")
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.contract import load_contract
@@ -128,6 +130,24 @@ def test_every_sensor_of_a_tick_carries_its_stamp_and_a_twist_drives_the_base(be
     assert all(bench.received[topic][-1].header.frame_id == frame for topic, frame in frames.items())
     info = bench.received["/camera/front/camera_info"][-1]
     assert (info.height, info.width, info.header.frame_id) == (40, 64, "front_camera_optical_frame")
+
+
+def test_an_unplugged_sensor_falls_silent_and_the_others_go_on(bench: Bench) -> None:
+    client = AsyncParameterClient(bench.node, "sim_robot")
+    bench.wait(client.services_are_ready)
+    for keys, accepted in (("observation.scan.frnt", False), ("observation.scan.front", True)):
+        future = client.set_parameters([Parameter("unplugged", value=keys)])
+        bench.wait(future.done)
+        assert future.result().results[0].successful is accepted
+    tick_ns = stamp_ns(bench.received["/sim/episode_status"][-1])
+    for _ in range(2):
+        bench.drive(tick_ns, 0.0)
+        tick_ns += PERIOD_NS
+        bench.wait(lambda tick=tick_ns: tick in map(stamp_ns, bench.received["/camera/right/image_raw"]))
+    assert stamp_ns(bench.received["/scan"][-1]) < tick_ns
+    assert stamp_ns(bench.received["/lidar/points"][-1]) >= tick_ns - PERIOD_NS
+    future = client.set_parameters([Parameter("unplugged", value="")])
+    bench.wait(future.done)
 
 
 def test_its_static_frames_are_those_of_its_sensors(bench: Bench) -> None:

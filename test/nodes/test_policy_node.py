@@ -19,7 +19,7 @@ pytest.importorskip("vla_ros_msgs.msg")
 
 import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -300,6 +300,22 @@ class TestRunning:
             stamp_ns, missed_ns = int(pair.key.removeprefix("@")), int(pair.value)
             assert 0 <= missed_ns - stamp_ns < 150_000_000
         robot.wait_for_state(PolicyStatus.RUNNING)
+
+    def test_a_camera_that_hangs_and_a_second_publisher_are_told_while_it_runs(self, robot: Robot) -> None:
+        robot.wait_for_state(PolicyStatus.RUNNING)
+        robot.wait(lambda: "the same content under fresh stamps" in robot.status.message, "not told")  # always black
+        second = robot.node.create_publisher(Image, "/camera", qos_profile_sensor_data)
+
+        def camera_says(words: str) -> bool:
+            entries = [entry for entry in robot.diagnostics.status if entry.name.endswith(": /camera")]
+            return any(entry.level == DiagnosticStatus.WARN and words in entry.message for entry in entries)
+
+        robot.wait(lambda: camera_says("has 2 publishers"), "the second publisher is not told")
+        assert camera_says("the same content under fresh stamps")
+        assert "more in the diagnostics" in robot.status.message
+        robot.node.destroy_publisher(second)
+        robot.wait(lambda: not camera_says("publishers"), "still told")
+        assert robot.status.state == PolicyStatus.RUNNING
 
     def test_an_unplugged_camera_stops_it_within_the_limit_and_it_resumes(self, robot: Robot) -> None:
         robot.wait_for_state(PolicyStatus.RUNNING)

@@ -357,11 +357,33 @@ def test_bad_option_is_one_sentence(options, sentence):
         policy(**options)
 
 
-def test_points_and_missing_inputs_are_refused():
-    points = FeatureSpec("observation.points.lidar", "points", (360, 3), "float32", ("x", "y", "z"))
-    with pytest.raises(
-        ConfigError, match="act_walkthrough sees images and vectors only; name an encoder for it in sensors"
-    ):
-        policy(points)
+def test_missing_inputs_are_refused():
     with pytest.raises(ObservationError, match=rf"'{FRONT}' is missing"):
         policy().predict_action_chunk({STATE: torch.zeros(2, 1, 4)})
+
+
+# options one by one ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cvae", [False, True])
+@pytest.mark.parametrize("image_tokens", ["maps", "frames"])
+@pytest.mark.parametrize("positions", ["every_layer", "input"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_latent_image_tokens_positions_and_frames_are_chosen_one_by_one(cvae, image_tokens, positions, frames):
+    options = {"cvae": cvae, "image_tokens": image_tokens, "positions": positions, "n_obs_steps": frames}
+    built = policy(published=True, dropout=0.0, **options, **({"latent_dim": 6} if cvae else {"latent_dim": 32}))
+    batch = make_example_batch(built.config)
+    if frames > 1:
+        batch["is_pad"][0, :2] = True
+    output = built.compute_loss(batch, torch.Generator().manual_seed(0))
+    output.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in built.parameters() if p.requires_grad)
+    assert ("kl" in output.terms) == cvae
+    before = built.eval().predict_action_chunk(batch).actions
+    for key in built.config.inputs:  # frames before the episode's begin change nothing, the others do
+        changed = {name: value.clone() if torch.is_tensor(value) else value for name, value in batch.items()}
+        changed[key][0, : 2 if frames > 1 else 0] = 9.0
+        changed[key][1] += 1.0
+        after = built.predict_action_chunk(changed).actions
+        torch.testing.assert_close(after[0], before[0])
+        assert not torch.allclose(after[1], before[1], atol=1e-5)

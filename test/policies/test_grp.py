@@ -354,8 +354,6 @@ def test_bad_option_is_one_sentence(options, sentence):
 def test_inputs_that_grp_cannot_see_are_refused():
     with pytest.raises(ConfigError, match=r"no camera among observation.state; grp needs"):
         policy(vector())
-    with pytest.raises(ConfigError, match="grp sees images and vectors only"):
-        policy(image(FRONT), FeatureSpec("observation.points.l", "points", (5, 3), "float32", ("x", "y", "z")))
 
 
 def test_a_policy_that_reads_no_text_refuses_it():

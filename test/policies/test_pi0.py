@@ -7,7 +7,7 @@ import vla_ros.policies.pi0.policy as policy_module
 from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError
 from vla_ros.data_types.resources import resource_path
-from vla_ros.networks import Expert, ExpertOptions, encode_context
+from vla_ros.networks import Expert, ExpertOptions, block_causal_mask, block_starts, encode_context
 from vla_ros.networks.language.pretrained import copy_gemma
 from vla_ros.objectives import Diffusion, draw_flow
 from vla_ros.policies import build_policy
@@ -574,3 +574,13 @@ def test_experts_are_interchangeable_modules():
     built = policy()
     assert isinstance(built.action_expert, Expert)
     assert built.action_expert.options == ExpertOptions(width=16, mlp_dim=20)
+
+
+def test_its_layout_is_the_mask_that_training_uses():
+    built = policy(image(FRONT), image(WRIST), vector(), image(GOAL), text={"kind": "characters", "length": 5})
+    context = built.embed_context(make_example_batch(built.config))
+    layout, valid = built.layout, torch.ones(1, len(built.layout), dtype=torch.bool)
+    assert [span.name for span in layout.spans] == [FRONT, WRIST, GOAL, "text", "proprioception", "actions"]
+    assert len(layout) == sum(context.lengths) + built.config.action_horizon
+    starts = block_starts([*context.lengths, built.config.action_horizon])
+    assert torch.equal(layout.mask(valid), block_causal_mask(starts, valid))

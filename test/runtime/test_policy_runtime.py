@@ -229,11 +229,36 @@ def test_old_and_new_goal_are_never_blended(mode: str) -> None:
     assert action_of(subject.step(11)) == 0.002
 
 
+@pytest.mark.parametrize("is_simulated", [True, False])
+def test_a_tick_is_observed_when_the_stream_s_delay_is_over_unless_time_is_simulated(is_simulated: bool) -> None:
+    subject = Subject()
+    subject.clock.is_simulated = is_simulated  # type: ignore[misc]
+    for k in range(20):  # stamped 10 ms after each tick, and 5 ms on the way
+        stamp_ns = tick_ns(10 + k, FPS) + 10_000_000
+        message = make_example_message(subject.runtime.specs[0], stamp_ns, 0)
+        subject.clock.set(stamp_ns + 5_000_000)
+        subject.runtime.push(0, serialize(message, POSE), subject.clock.now_ns())
+        subject.runtime.observe()
+    subject.clock.set(tick_ns(30, FPS))
+    assert subject.runtime.observe() is None
+    patience_s = subject.runtime.observer.patience_s(0.1)
+    subject.clock.set(tick_ns(30, FPS) + 6_000_000)
+    result = subject.runtime.observe()
+    assert (result is None) == is_simulated
+    if not is_simulated:
+        assert patience_s == pytest.approx(0.006, abs=1e-6)
+        assert result is not None
+        assert result.stamp_ns == tick_ns(30, FPS)
+
+
 def test_time_that_went_back_is_counted_anew() -> None:
     subject = Subject()
     subject.step(100)
     subject.clock.set(tick_ns(5, FPS))
     subject.runtime.time_went_back()
+    zero = subject.runtime.control(tick_ns(5, FPS))
+    assert zero.command is not None
+    assert zero.command.action.tolist() == [0.0, 0.0, 0.0, 1.0]  # the gripper stays as it was
     assert action_of(subject.step(6)) == 0.005
     assert subject.predictor.log[-2:] == ["begin", "6 wait"]
 

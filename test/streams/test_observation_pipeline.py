@@ -381,3 +381,86 @@ def test_the_instruction_of_a_frame_is_the_one_that_held_at_its_tick(make_contra
     with pytest.raises(DecodeError, match="at most 4096 characters"):
         pipeline.push(1, serialize(text("x" * 5000), "std_msgs/msg/String"), TICK + 2)
     assert pipeline.latched("task").newest == "lower"
+
+
+def free_running(pipeline: ObservationPipeline, index: int, delay_ms: int, upto_ms: int, n: int = 20) -> None:
+    """Messages every 30 ms, the last stamped at `upto_ms`, each `delay_ms` on its way."""
+    for k in range(n, -1, -1):
+        stamp_ms = upto_ms - 30 * k
+        push(pipeline, index, stamp_ms, receive_ms=stamp_ms + delay_ms)
+
+
+def test_a_stream_is_waited_for_as_long_as_its_messages_take_and_not_for_its_next_sample(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(JOINTS), deserialize)
+    free_running(pipeline, 0, 8, 991)  # the next comes 21 + 8 ms after the tick
+    assert not pipeline.complete(TICK, TICK + 8 * MS, by_delay=True)
+    assert pipeline.complete(TICK, TICK + 10 * MS, by_delay=True)
+    assert not pipeline.complete(TICK, TICK + 39 * MS)
+    (status,) = [status for status in pipeline.stream_status(TICK) if status.count]
+    assert (status.delay_s, status.waits_s) == (0.008, 0.009)
+
+
+def test_the_longest_of_the_last_delays_is_waited_for_up_to_max_wait(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(JOINTS), deserialize)
+    free_running(pipeline, 0, 8, 961)
+    push(pipeline, 0, 991, receive_ms=991 + 25)
+    assert not pipeline.complete(TICK, TICK + 25 * MS, by_delay=True)
+    assert pipeline.complete(TICK, TICK + 26 * MS, by_delay=True)
+    for k in range(1, 65):  # and no longer when it was one of many
+        push(pipeline, 0, 991 + k, receive_ms=999 + k)
+    assert pipeline.complete(2 * TICK, 2 * TICK + 9 * MS, by_delay=True)
+    slow = ObservationPipeline(make_contract(JOINTS), deserialize)
+    free_running(slow, 0, 300, 991)
+    assert not slow.complete(TICK, TICK + 39 * MS, by_delay=True)
+    assert slow.complete(TICK, TICK + 40 * MS, by_delay=True)
+
+
+def test_without_enough_messages_the_next_sample_is_waited_for(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(JOINTS), deserialize)
+    free_running(pipeline, 0, 8, 991, n=10)
+    assert not pipeline.complete(TICK, TICK + 39 * MS, by_delay=True)
+    free_running(pipeline, 0, 8, 1600)
+    assert pipeline.complete(1610 * MS, 1620 * MS, by_delay=True)
+    pipeline.clear()
+    assert not pipeline.complete(1610 * MS, 1620 * MS, by_delay=True)
+
+
+def test_an_interpolated_stream_is_waited_for_until_its_next_sample(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(JOINTS, alignment={"method": "interpolate"}), deserialize)
+    free_running(pipeline, 0, 8, 991)
+    assert not pipeline.complete(TICK, TICK + 39 * MS, by_delay=True)
+    push(pipeline, 0, 1021, receive_ms=1029)
+    assert pipeline.complete(TICK, TICK, by_delay=True)
+
+
+@pytest.mark.parametrize("reaction", ["warn", "stop"])
+def test_a_camera_that_hangs_is_told_and_missing_where_the_contract_says_so(make_contract: Any, reaction: str) -> None:
+    pipeline = ObservationPipeline(make_contract(IMAGE, on_frozen=reaction), deserialize)
+    spec = pipeline.specs[0]
+    assert spec.max_frozen_s == 1.0
+    for tick_ms in range(1000, 2201, 100):
+        same = make_example_message(spec, tick_ms * MS, seed=3)
+        pipeline.push(0, serialize(same, spec.type), tick_ms * MS)
+        assembled = pipeline.assemble(tick_ms * MS)
+        assert (assembled.frame is None) == (reaction == "stop" and tick_ms > 2000)
+    ((topic, sentence),) = pipeline.warnings()
+    assert topic == "/Image"
+    assert "the same content under fresh stamps for 1.2 s (max_frozen_s 1)" in sentence
+    if assembled.missing:
+        assert "the same content under fresh stamps" in str(assembled.missing[0])
+    push(pipeline, 0, 2300)
+    assert pipeline.assemble(2300 * MS).frame is not None
+    assert pipeline.warnings() == []
+
+
+def test_images_of_another_size_are_told_with_both(make_contract: Any) -> None:
+    pipeline = ObservationPipeline(make_contract(IMAGE), deserialize)
+    spec = pipeline.specs[0]
+    types = typestore().types
+    for k, (height, width) in enumerate(((48, 64), (48, 64), (96, 96))):
+        image = make_example_message(spec, (k + 1) * MS, seed=k)
+        sized = types[IMAGE](image.header, height, width, "rgb8", 0, 3 * width, np.zeros(3 * height * width, np.uint8))
+        pipeline.push(0, serialize(sized, IMAGE), (k + 1) * MS)
+        pipeline.assemble((k + 1) * MS)
+    ((_, sentence),) = pipeline.warnings()
+    assert "have changed their size and their aspect ratio, from 48x64 to 96x96 (height x width)" in sentence

@@ -10,6 +10,7 @@ from vla_ros.contract.schema import Alignment
 from vla_ros.data_types import ConfigError, DecodeError
 from vla_ros.resampling import Gap, linear
 from vla_ros.streams import LateSample, LateSamples
+from vla_ros.streams.frozen import FrozenWatch
 from vla_ros.streams.stream import Stream
 
 MS = 1_000_000
@@ -234,3 +235,34 @@ def test_late_samples_are_kept_back_in_order_until_the_ticks_that_missed_them_ar
     assert held.due(20) == held.due(30) == []
     assert held.due(31) == ["late", "behind it"]
     assert not held.keeps_back("/pose", "", 5, 31, "late, and its ticks are over")
+
+
+def test_stamps_ahead_of_their_arrival_are_refused_where_clocks_are_real_and_told_when_they_are_few() -> None:
+    stream = make()
+    stream.most_ahead_ns = 100 * MS
+    stream.push(message(TICK), TICK - 150 * MS)
+    gap = stream.value_at(TICK)
+    assert isinstance(gap, Gap)
+    assert gap.reason.startswith("/pose (observation.pose): header stamps are 0.150 s ahead of their arrival; set the")
+    assert stream.status(TICK).ahead == 1
+    stream.push(message(TICK), TICK - 20 * MS)
+    assert not isinstance(stream.value_at(TICK), Gap)
+    assert "0.020 s ahead of their arrival" in stream.warnings()[0]
+    bag = make()
+    bag.push(message(TICK), TICK - 10**12)
+    assert not isinstance(bag.value_at(TICK), Gap)
+
+
+def test_content_that_stays_the_same_under_fresh_stamps_is_frozen_since_it_was_first_seen() -> None:
+    watch = FrozenWatch()
+    image, other = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
+    for second in range(3):
+        watch.seen(second * 1000 * MS, image.copy())
+        watch.seen(second * 1000 * MS, image.copy())
+    assert watch.frozen_s == 2.0
+    watch.seen(2000 * MS, other)  # no fresh stamp: nothing new
+    assert watch.frozen_s == 2.0
+    watch.seen(3000 * MS, other)
+    assert watch.frozen_s == 0.0
+    watch.seen(1000 * MS, other)  # a clock that was set back
+    assert watch.frozen_s == 0.0

@@ -95,5 +95,6 @@ def _shipped(checkpoint: str) -> Path:
         return resource_path(checkpoint)
     except ConfigError as missing:
         raise CheckpointError(
-            f"{missing} It ships with the package; let one of your own drive with `vla_ros rollout --checkpoint DIR`."
+            f"{missing} This installation has no such checkpoint; let one of your own drive with "
+            "`vla_ros rollout --robot NAME --checkpoint DIR`."
         ) from missing

@@ -159,6 +159,8 @@ def _print(described: dict[str, Any]) -> None:
     print_table("processors, from robot to policy", _step_rows(described["processors"]))
     print_table("parameters", [(part, f"{count:,}") for part, count in described["parameters"].items()])
     print_table("FLOPs of a prediction", _flop_rows(described["flops"]))
+    if described["layout"]:
+        print_table("sequence, in order", [(row["places"], _span_text(row)) for row in described["layout"]])
     print_table("goals", _goal_rows(described["goals"]))
     names = ("n_obs_steps", "action_horizon", "n_action_steps", "objective")
     print_table("steps and loss", [(name, str(described[name] or "not said")) for name in names])
@@ -200,6 +202,10 @@ def _flop_rows(flops: dict[str, Any]) -> list[tuple[str, str]]:
     if flops["later"] is None:
         return [("every one", f"{flops['first']:,}")]
     return [("all frames new, no state", f"{flops['first']:,}"), ("a tick later, with state", f"{flops['later']:,}")]
+
+
+def _span_text(row: dict[str, Any]) -> str:
+    return f"{row['name']}: {row['tokens']} tokens, block {row['block']}, {row['attention']} in it"
 
 
 def _goal_rows(goals: dict[str, Any]) -> list[tuple[str, str]]:

@@ -46,6 +46,13 @@ def add_parser(commands: "Subparsers") -> None:
         action="store_true",
         help="policy and simulation in one process, without ROS: what the policy does at best, and quick",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="feature key of an input that the robot does not give, as of an unplugged sensor; may be repeated",
+    )
     parser.add_argument("--chunk-mode", default="latest", metavar="MODE", help="how action chunks are executed")
     parser.add_argument("--record", type=natural_int, default=0, metavar="N", help="film the first N episodes")
     parser.add_argument(
@@ -63,6 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--policy checkpoint needs --checkpoint DIR; or choose --policy expert or --policy random.")
     if arguments.policy != "checkpoint" and arguments.checkpoint:
         raise ConfigError(f"--checkpoint has no meaning with --policy {arguments.policy}; leave one of them out.")
+    if arguments.policy != "checkpoint" and arguments.without:
+        raise ConfigError(
+            f"--without has no meaning with --policy {arguments.policy}, which sees the simulation itself."
+        )
     if arguments.in_process:
         return _run_in_process(arguments)
     options = RolloutOptions(
@@ -80,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         domain_id=arguments.domain_id,
         simulator=arguments.sim,
         sim_config=sim_config_path(arguments),
+        unplugged=tuple(arguments.without),
     )
     roll_out_and_report(options, picture="episode.png", video="rollout.mp4")
     return 0
@@ -101,7 +113,9 @@ def _run_in_process(arguments: argparse.Namespace) -> int:
     robot = make_robot(arguments.sim, SimRequest(contract, arguments.task, arguments.first_seed, config))
     try:
         options = RuntimeOptions(chunk_mode=arguments.chunk_mode)
-        driver = make_driver(arguments.policy, contract, checkpoint=arguments.checkpoint, options=options)
+        driver = make_driver(
+            arguments.policy, contract, checkpoint=arguments.checkpoint, options=options, unplugged=arguments.without
+        )
         episodes = run_in_process(
             robot,
             contract,
@@ -168,10 +182,13 @@ def _short(path: Path) -> str:
 
 def _save_pictures(options: "RolloutOptions", traces: "list[EpisodeTrace]", picture: Path, video: Path) -> None:
     from vla_ros.contract import load_contract
+    from vla_ros.evaluation.plan_view import add_plan_view
     from vla_ros.evaluation.rollout_pictures import save_episode_picture, save_video
 
     contract = load_contract(options.contract)
     recorded = traces[: options.record_episodes]
+    for trace in recorded:
+        add_plan_view(trace, contract)
     save_video(video, recorded, contract.fps)
     shown = next((trace for trace in recorded if trace.success), recorded[0])
     save_episode_picture(

@@ -15,10 +15,10 @@ from vla_ros.bags.mcap_file import Order
 from vla_ros.contract import AlignmentSpec, RobotContract, WindowSpec
 from vla_ros.contract.types import has_header
 from vla_ros.converters.drivers import Drivers
-from vla_ros.converters.image_sizes import image_size
 from vla_ros.data_types import NANOSECONDS, DatasetError, DecodeError, nearest_name
 from vla_ros.data_types.foreign_text import plain
 from vla_ros.messages.forms.transforms import TF_MESSAGE, first_transform
+from vla_ros.messages.image_sizes import image_size
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.streams import Deserialize
 

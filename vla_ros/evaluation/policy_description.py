@@ -16,7 +16,9 @@ from vla_ros.contract import FeatureSpec, RobotContract
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.resources import share_folders
 from vla_ros.evaluation.flops import build_weightless, count_flops
+from vla_ros.networks.language.prefix_layout import PrefixLayout
 from vla_ros.policies import (
+    Policy,
     PolicyConfig,
     current_policy,
     image_shape,
@@ -157,6 +159,7 @@ def describe_policy(
         "processors": [_described_step(step, config) for step in steps],
         "parameters": policy.parameter_counts(),
         "flops": asdict(count_flops(policy)),
+        "layout": _layout(policy),
         "goals": _goals(config),
         "n_obs_steps": config.n_obs_steps,
         "action_horizon": config.action_horizon,
@@ -164,6 +167,12 @@ def describe_policy(
         "objective": config.loss_summary,
         "config": [_field(entry, config, chosen.options) for entry in fields_of(type(config))],
     }
+
+
+def _layout(policy: Policy) -> list[dict[str, str | int]]:
+    """Return the spans of the sequence that a policy's language model sees; none where it has no such thing."""
+    layout = getattr(policy, "layout", None)
+    return layout.rows() if isinstance(layout, PrefixLayout) else []
 
 
 def policy_config_of(

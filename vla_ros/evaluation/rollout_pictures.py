@@ -121,8 +121,11 @@ def _video_frame(trace: EpisodeTrace, images: Sequence[NDArray[Any]], stamp: int
 
     canvas = Image.new("RGB", (width, PANEL + CAPTION), _BACKGROUND)
     for index, image in enumerate(images):
-        picture = Image.fromarray(np.ascontiguousarray(image)).resize((PANEL, PANEL), Image.Resampling.LANCZOS)
-        canvas.paste(picture, (index * (PANEL + GAP), 0))
+        scale = PANEL / max(image.shape[:2])
+        size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+        picture = Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS)
+        left, top = (PANEL - size[0]) // 2, (PANEL - size[1]) // 2
+        canvas.paste(picture, (index * (PANEL + GAP) + left, top))
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=20)
     baseline = PANEL + 10

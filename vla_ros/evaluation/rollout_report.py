@@ -73,6 +73,9 @@ class EpisodeTrace:
         seed: Start state.
         episode: The robot's own count.
         task: Name of the task, where the robot said it.
+        scans: (robot time, x, y in m, float64 [N, 2]) of a base's LaserScan, where pictures were recorded.
+        poses: (robot time, x, y, yaw in m and rad, float64 [3]) of its odometry, likewise.
+        plans: (observation's robot time, float64 [H, A]) of every action chunk, likewise.
         start_ns: Robot time of the reset.
         end_ns: Robot time of the last status.
         success_ns: Robot time at which the task's criterion held first, or None.
@@ -104,6 +107,9 @@ class EpisodeTrace:
     note: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
     task: str = ""
+    scans: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
+    poses: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
+    plans: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
 
     @property
     def success(self) -> bool:

@@ -133,6 +133,32 @@ ACTION_HEADS: Registry[Any] = Registry(
     },
     base="vla_ros.networks.heads.action_head:ActionHeadBase",
 )
+LANGUAGE_MODELS: Registry[Any] = Registry(
+    "language_models",
+    "language model",
+    "A vla_ros.networks.language.language_model.PublishedModel: configuration class of transformers, sizes, name.",
+    {
+        "qwen2_0_5b": "vla_ros.networks.language.language_model:QWEN2_0_5B",
+        "qwen2_1_5b": "vla_ros.networks.language.language_model:QWEN2_1_5B",
+        "qwen2_7b": "vla_ros.networks.language.language_model:QWEN2_7B",
+        "llama3_8b": "vla_ros.networks.language.language_model:LLAMA3_8B",
+        "phi3_mini": "vla_ros.networks.language.language_model:PHI3_MINI",
+        "smollm2_135m": "vla_ros.networks.language.language_model:SMOLLM2_135M",
+    },
+    base="vla_ros.networks.language.language_model:PublishedModel",
+    is_value=True,
+)
+READOUTS: Registry[Any] = Registry(
+    "readouts",
+    "readout",
+    "(width D, layers, horizon H, **options) → a vla_ros.networks.language.readouts.Readout: hidden states → features.",
+    {
+        "last_valid": "vla_ros.networks.language.readouts:LastValid",
+        "attention_pool": "vla_ros.networks.language.readouts:AttentionPool",
+        "action_queries": "vla_ros.networks.language.readouts:ActionQueries",
+        "layerwise": "vla_ros.networks.language.readouts:Layerwise",
+    },
+)
 OBJECTIVES: Registry[Any] = Registry(
     "objectives",
     "objective",
@@ -218,6 +244,8 @@ KINDS: dict[str, Registry[Any]] = {
         FUSIONS,
         HEADS,
         ACTION_HEADS,
+        LANGUAGE_MODELS,
+        READOUTS,
         OBJECTIVES,
         COORDINATES,
         TEXT_MODELS,

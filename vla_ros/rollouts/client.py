@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
@@ -32,6 +33,7 @@ from vla_ros_msgs.msg import ActionChunk, EpisodeStatus, PolicyStatus
 from vla_ros_msgs.srv import ResetEpisode
 
 CHUNK_TYPE = "vla_ros_msgs/msg/ActionChunk"
+SCAN_TYPE, ODOMETRY_TYPE = "sensor_msgs/msg/LaserScan", "nav_msgs/msg/Odometry"
 # Best effort matches every publisher; deep, so that a busy moment of the client loses no arrival.
 _WATCH = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 _RELIABLE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
@@ -187,7 +189,34 @@ class RolloutClient:
             for spec in cameras
         ]
         if trace is not None:
+            self._watch_base()
             trace.images.update({spec.key: [] for spec in cameras})
+
+    def _watch_base(self) -> None:
+        """Subscribe to what a base sees and where it believes to be, for its plan view."""
+        if self._contract.commanded.action.representation != "planar_twist":
+            return
+        watched = {SCAN_TYPE: self._on_scan, ODOMETRY_TYPE: self._on_odometry}
+        for spec in self._contract.inputs:
+            callback = watched.pop(spec.type, None)  # the first of each
+            if callback is not None:
+                subscribe = self._node.create_subscription
+                self._image_subscriptions.append(subscribe(message_class(spec.type), spec.topic, callback, _WATCH))
+
+    def _on_scan(self, message: Any) -> None:
+        if (trace := self._trace) is not None:
+            ranges = np.asarray(message.ranges, np.float64)
+            angles = message.angle_min + message.angle_increment * np.arange(len(ranges))
+            hit = np.isfinite(ranges)
+            points = np.stack((ranges * np.cos(angles), ranges * np.sin(angles)), axis=1)[hit]
+            trace.scans.append((_stamp_ns(message.header.stamp), points))
+
+    def _on_odometry(self, message: Any) -> None:
+        if (trace := self._trace) is not None:
+            pose = message.pose.pose
+            yaw = 2.0 * np.arctan2(pose.orientation.z, pose.orientation.w)
+            here = np.array((pose.position.x, pose.position.y, yaw))
+            trace.poses.append((_stamp_ns(message.header.stamp), here))
 
     def _on_clock(self, message: Clock) -> None:
         now_ns = time.monotonic_ns()
@@ -214,6 +243,9 @@ class RolloutClient:
         now_ns = time.monotonic_ns()
         if (trace := self._trace) is not None:
             trace.chunks.append((now_ns, _stamp_ns(message.header.stamp)))
+            if trace.images:
+                plan = np.array(message.actions).reshape(message.horizon, message.action_dim)
+                trace.plans.append((_stamp_ns(message.header.stamp), plan))
 
     def _on_image(self, spec: InputSpec, raw: bytes) -> None:
         if (trace := self._trace) is not None:
@@ -286,6 +318,8 @@ def _within_episode(trace: EpisodeTrace) -> EpisodeTrace:
         c for c in trace.commands if c.effect_ns >= start and (c.observation_ns <= 0 or c.observation_ns >= start)
     ]
     trace.chunks = [chunk for chunk in trace.chunks if chunk[1] >= start]
+    for kept in (trace.scans, trace.poses, trace.plans):
+        kept[:] = [entry for entry in kept if entry[0] >= start]
     trace.clock = [pair for pair in trace.clock if pair[0] >= start]
     trace.images = {key: [item for item in images if item[0] >= start] for key, images in trace.images.items()}
     return trace

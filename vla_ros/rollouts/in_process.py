@@ -4,7 +4,7 @@ What a policy can do at best, to compare with what it does behind topics; and th
 policy's half is the node's own `PolicyRuntime`, which is given the messages that the simulated robot would publish.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from vla_ros.messages.message_types import deserialize, serialize
 from vla_ros.runtime import Clock, ManualClock, PolicyRuntime, Predictor, RuntimeOptions, TorchPredictor
 from vla_ros.sim.parts import MayFail
 from vla_ros.sim.robot import Decide, Robot, check_period
+from vla_ros.sim.unplugged import unplugged_keys
 
 START_NS = NANOSECONDS
 """Simulated time at which an episode begins, as in the node."""
@@ -55,17 +56,27 @@ class PolicyDriver:
         contract: The robot.
         predictor: The policy.
         options: How the policy is run; lock-step in any case.
+        unplugged: Feature keys of inputs that the policy is not given.
 
     Raises:
         UserError: The policy does not fit the robot.
     """
 
-    def __init__(self, contract: RobotContract, predictor: Predictor, options: RuntimeOptions | None = None) -> None:
+    def __init__(
+        self,
+        contract: RobotContract,
+        predictor: Predictor,
+        options: RuntimeOptions | None = None,
+        unplugged: Iterable[str] = (),
+    ) -> None:
         self._clock = ManualClock()
         options = replace(options or RuntimeOptions(), lock_step=True)
         clock: Clock = self._clock
         self.runtime = PolicyRuntime(contract, predictor, deserialize, clock, options)
-        sampled = [(i, spec) for i, spec in enumerate(self.runtime.specs) if not spec.is_latched]
+        lacking = unplugged_keys(unplugged, contract)
+        sampled = [
+            (i, spec) for i, spec in enumerate(self.runtime.specs) if not spec.is_latched and spec.key not in lacking
+        ]
         self._windows = [(i, spec) for i, spec in sampled if spec.window is not None]
         self._others = [(i, spec) for i, spec in sampled if spec.window is None]
         self._goals = [(i, s) for i, s in enumerate(self.runtime.specs) if s.is_latched and s.image is not None]
@@ -159,7 +170,12 @@ class ExpertDriver:
 
 
 def make_driver(
-    policy: str, contract: RobotContract, *, checkpoint: str | None, options: RuntimeOptions | None = None
+    policy: str,
+    contract: RobotContract,
+    *,
+    checkpoint: str | None,
+    options: RuntimeOptions | None = None,
+    unplugged: Iterable[str] = (),
 ) -> Driver:
     """Return what commands the robot.
 
@@ -168,6 +184,7 @@ def make_driver(
         contract: The robot.
         checkpoint: Folder, for ``checkpoint``.
         options: How the policy is run.
+        unplugged: Feature keys of inputs that it is not given.
 
     Raises:
         UserError: The checkpoint cannot be read or does not fit the robot.
@@ -176,7 +193,7 @@ def make_driver(
         return ExpertDriver(contract, "random" if policy == "random" else "expert")
     loaded = load_checkpoint(checkpoint)
     loaded.check_robot(contract)
-    return PolicyDriver(contract, TorchPredictor(loaded, seed=0), options)
+    return PolicyDriver(contract, TorchPredictor(loaded, seed=0), options, unplugged)
 
 
 def run_in_process(

@@ -42,6 +42,7 @@ class RolloutOptions:
         domain_id: ROS domain, None for a free one.
         simulator: Name; empty for the one that `sim_config` names, else MetaWorld.
         sim_config: The simulator's file, None for its own.
+        unplugged: Feature keys of inputs that the robot does not publish.
     """
 
     contract: Path
@@ -58,6 +59,7 @@ class RolloutOptions:
     domain_id: int | None = None
     simulator: str = ""
     sim_config: Path | None = None
+    unplugged: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -155,6 +157,7 @@ def robot_parameters(options: RolloutOptions) -> dict[str, object]:
         "seed": options.first_seed,
         "lock_step": options.lock_step,
         "goal_images": options.checkpoint is not None and GOAL_IMAGE in read_inputs(options.checkpoint),
+        "unplugged": ",".join(options.unplugged),
         "demonstrator": "" if options.driver == "checkpoint" else options.driver,
     }
 

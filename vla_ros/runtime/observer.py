@@ -43,7 +43,7 @@ class Observer:
         runner: Whose history the frames go to.
         clock: The runtime's time.
         fps: Ticks per second.
-        max_wait_s: How long after a tick its late samples are waited for.
+        max_wait_s: How long after a tick its samples are waited for at most.
         follows_episodes: Whether a tick also waits until `episode_at` has reached it.
 
     Attributes:
@@ -99,10 +99,14 @@ class Observer:
 
     def patience_s(self, longest_s: float) -> float:
         """How long nothing can be observed unless a sample comes, s: until the next tick stops waiting, at most."""
-        if self._next is None or self._clock.is_simulated:
+        index = self._next
+        if index is None or self._clock.is_simulated:
             return longest_s
-        due_ns = tick_ns(self._next, self._fps) + self._max_wait_ns - self._clock.now_ns()
-        return min(max(due_ns / NANOSECONDS, 0.0), longest_s)
+        stamp_ns = tick_ns(index, self._fps)
+        wait_ns = self._max_wait_ns
+        if not self._follows_episodes or self._episode_ns >= stamp_ns:
+            wait_ns = max(0, self._pipeline.wait_ns(stamp_ns, by_delay=True))
+        return min(max((stamp_ns + wait_ns - self._clock.now_ns()) / NANOSECONDS, 0.0), longest_s)
 
     def observe(self, *, every_tick: bool = False) -> TickResult | None:
         """Observe the next tick whose samples are there.
@@ -130,8 +134,9 @@ class Observer:
 
     def _awaited(self, now_ns: int) -> int:
         """Return the next tick's index; the caller holds the lock."""
-        # A second ahead of the clock: system time was set back, which no jump callback reports.
         if self._next is None or self._next > now_ns * self._fps // NANOSECONDS + 1 + self._fps:
+            # A second ahead of the clock: system time was set back, and whoever watches it has not said so yet
+            self._runner.reset()
             self._next = first_tick_at_or_after(now_ns, self._fps)
         return self._next
 
@@ -143,7 +148,7 @@ class Observer:
         stamp_ns = tick_ns(index, self._fps)
         if self._follows_episodes and self._episode_ns < stamp_ns and now_ns < stamp_ns + self._max_wait_ns:
             return False
-        return self._pipeline.complete(stamp_ns, now_ns)
+        return self._pipeline.complete(stamp_ns, now_ns, by_delay=not self._clock.is_simulated)
 
     def _observe_tick(self, index: int, epoch: int, start_ns: int) -> TickResult | None:
         """Assemble one tick; it counts unless an episode began meanwhile or begins after it."""

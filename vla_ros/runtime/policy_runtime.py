@@ -29,6 +29,8 @@ from vla_ros.safety import SafetyFilter, StopLatch
 from vla_ros.streams import Deserialize, MissingInput, ObservationPipeline
 
 _NEVER = -1
+STAMPS_AHEAD_NS = NANOSECONDS // 10
+"""By how much a stamp may be ahead of its arrival under system time: what clocks on one network differ by, and more."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class PolicyRuntime:
         keys = {key for key in spec.input_keys if key in there or key not in spec.optional_keys}
         optional = set(spec.optional_keys) - self._measured.keys
         self.pipeline = ObservationPipeline(contract, deserialize, {INSTRUCTION, *keys, *self._measured.keys}, optional)
+        self.pipeline.refuse_stamps_ahead(None if clock.is_simulated else STAMPS_AHEAD_NS)
         self._measured.read_from(self.pipeline)
         self.specs: tuple[InputSpec, ...] = self.pipeline.specs
         self.executor = ChunkExecutor(
@@ -220,7 +223,7 @@ class PolicyRuntime:
         """Forget everything that has a time: ticks are counted anew from the present."""
         self.pipeline.clear()
         self._received_ns[:] = [_NEVER] * len(self._received_ns)
-        self.safety.reset()
+        self.safety.forget_times()
         with self._lock:
             self._answered_ns = self._void_before_ns = _NEVER
         self._begin(0, "zero", clock_went_back=True)

@@ -98,8 +98,26 @@ class SafetyFilter:
         return self._state.last_action
 
     def reset(self) -> None:
-        """Forget all commands: time went back or another robot state begins. The stop latch and counts stay."""
+        """Forget all commands: another robot state begins. The stop latch and counts stay."""
         self._state = FilterState()
+
+    def forget_times(self) -> None:
+        """Time went back: forget when and how fast it was commanded, and keep where, which is to stand still."""
+        old = self._state
+        reference = old.reference
+        if reference is not None:
+            still = np.zeros_like
+            reference = replace(
+                reference,
+                velocity=still(reference.velocity),
+                turn=still(reference.turn),
+                joint_velocity=still(reference.joint_velocity),
+                effect_ns=None,
+                period_s=0.0,
+                trail_ns=(),
+                trail=None,
+            )
+        self._state = FilterState(reference=reference, last_action=old.last_action)
 
     def seed(self, measured: Measured | None) -> None:
         """Begin anew where the robot is measured: at rest, with no command before. Ends the fault of not following.

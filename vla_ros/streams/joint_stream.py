@@ -92,6 +92,7 @@ class JointStream(Stream):
         self._refusal = ""
         self._refusals.clear()
         self._assembled_ns = None
+        self._meter.clear()
 
     def status(self, now_ns: int) -> StreamStatus:
         """Return the counters, and of each joint how long ago its newest sample was taken."""
@@ -112,6 +113,8 @@ class JointStream(Stream):
         for index, was_taken in zip(carried, taken, strict=True):
             if was_taken:
                 self._refusals.pop(index, None)
+        if any(taken):
+            self._meter.add(receive_ns - stamp_ns, self._joints[carried[0]])
         if any(t and self._is_late(stamp_ns, b, self._assembled_ns) for t, b in zip(taken, before, strict=True)):
             self._note_late(first_name(carried_joints(raw, self._field)[0]), stamp_ns, self._assembled_ns)
         return not carried or any(taken)

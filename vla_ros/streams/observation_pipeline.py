@@ -26,11 +26,14 @@ from vla_ros.messages.decoders import decode_input, decode_some_joints
 from vla_ros.messages.types.tf2_msgs import FIELDS
 from vla_ros.resampling import Gap
 from vla_ros.streams.blending import input_blend
+from vla_ros.streams.frozen import FrozenWatch
 from vla_ros.streams.joint_stream import JointStream
 from vla_ros.streams.latched_stream import LatchedStream
 from vla_ros.streams.late_samples import LateSample
 from vla_ros.streams.stream import Deserialize, Stream, StreamStatus
 from vla_ros.streams.transform_stream import TransformStream
+
+_ANY_TIME = -(2**62)  # a wait that is over at any time
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class ObservationPipeline:
         transforms = [stream for stream in self._streams if isinstance(stream, TransformStream)]
         self._static = dict(zip(range(len(sampled) + len(latched), len(self.specs)), transforms, strict=True))
         self._latched = tuple(LatchedStream(spec, deserialize) for spec in latched)
+        self._watches = tuple(FrozenWatch() for _ in sampled)
 
     def push(self, index: int, raw: bytes, receive_ns: int) -> None:
         """Take a serialised message of stream `index`, received at `receive_ns` of the node clock.
@@ -153,16 +157,27 @@ class ObservationPipeline:
         """
         return self._streams[index].newest()
 
-    def complete(self, tick_ns: int, now_ns: int) -> bool:
+    def complete(self, tick_ns: int, now_ns: int, *, by_delay: bool = False) -> bool:
         """Whether the frame of a tick can be assembled.
 
         True once every stream has a sample at or after the tick, so that nothing that still comes can change its
         frame, or when the contract's `max_wait_s` has passed since the tick. Optional streams that are not alive
         (no sample within their `max_age_s` before the tick) are not waited for.
+
+        Args:
+            tick_ns: The tick.
+            now_ns: The time, on the clock that messages are received by.
+            by_delay: Whether a stream also counts as settled when its messages used to be here by now. Only where that
+                clock is the one that sensors are stamped by; simulated time stands still while messages travel.
         """
-        if now_ns >= tick_ns + self._max_wait_ns:
-            return True
-        return all(self._settled(index, tick_ns) for index in range(len(self._streams)))
+        return now_ns >= tick_ns + self.wait_ns(tick_ns, by_delay=by_delay)
+
+    def wait_ns(self, tick_ns: int, *, by_delay: bool) -> int:
+        """Return how long after a tick its frame can be assembled, by what has come, if nothing more does; in ns.
+
+        A tick whose streams all have a sample at or after it can be assembled even before it is due.
+        """
+        return max((self._wait_ns(index, tick_ns, by_delay) for index in range(len(self._streams))), default=_ANY_TIME)
 
     def assemble(self, tick_ns: int, instruction: str = "") -> Assembled:
         """Build the frame of a tick, decoding only the samples that it uses and none of them twice.
@@ -173,9 +188,7 @@ class ObservationPipeline:
         """
         parts: dict[str, list[Array]] = {}
         missing: list[MissingInput] = []
-        values_at: list[Array | Gap] = [
-            _value(spec, stream, tick_ns) for spec, stream in zip(self.specs, self._streams, strict=False)
-        ]
+        values_at: list[Array | Gap] = [self._value(index, tick_ns) for index in range(len(self._streams))]
         values_at += [stream.value_at(tick_ns) for stream in self._latched]
         for spec, value in zip(self.specs, values_at, strict=False):  # the static topics have no value of their own
             if isinstance(value, Gap):
@@ -197,8 +210,9 @@ class ObservationPipeline:
 
     def clear(self) -> None:
         """Forget all samples: a new episode began or the clock jumped back. What is latched goes on to hold."""
-        for stream in self._streams:
+        for stream, watch in zip(self._streams, self._watches, strict=True):
             stream.clear()
+            watch.clear()
         for latched in self._latched:
             latched.forget_times()
 
@@ -209,18 +223,46 @@ class ObservationPipeline:
         static = [stream.static_status(self.specs[index].topic) for index, stream in self._static.items()]
         return (*sampled, *latched, *static)
 
+    def refuse_stamps_ahead(self, most_ns: int | None) -> None:
+        """Refuse messages whose stamps are ahead of their arrival by more; None takes them."""
+        for stream in self._streams:
+            stream.most_ahead_ns = most_ns
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return (topic, sentence) for what is odd about inputs that are used all the same."""
+        found = []
+        for spec, stream, watch in zip(self.specs, self._streams, self._watches, strict=False):
+            found += [(spec.topic, sentence) for sentence in stream.warnings()]
+            if 0 < spec.max_frozen_s < watch.frozen_s:
+                found.append((spec.topic, f"{spec.topic} ({spec.key}): {_frozen(spec, watch)}"))
+        return found
+
+    def _value(self, index: int, tick_ns: int) -> Array | Gap:
+        """Return a stream's value at a tick, unless it is one that hangs and the contract wants it to be missing."""
+        spec, stream, watch = self.specs[index], self._streams[index], self._watches[index]
+        value = _value(spec, stream, tick_ns)
+        if isinstance(value, Gap) or not spec.max_frozen_s:
+            return value
+        age_ns = stream.age_ns(tick_ns) or 0
+        watch.seen(tick_ns - age_ns, value)
+        if spec.on_frozen == "stop" and watch.frozen_s > spec.max_frozen_s:
+            return Gap(_frozen(spec, watch), age_ns)
+        return value
+
     def take_late(self) -> list[LateSample]:
         """Return the samples that came after a tick of theirs was assembled, since the last call."""
         return [late for stream in self._streams for late in stream.take_late()]
 
-    def _settled(self, index: int, tick_ns: int) -> bool:
+    def _wait_ns(self, index: int, tick_ns: int, by_delay: bool) -> int:
         spec, stream = self.specs[index], self._streams[index]
         if stream.reached(tick_ns):
-            return True
-        if spec.key in self._needed:
-            return False
-        age_ns = stream.age_ns(tick_ns)
-        return age_ns is None or age_ns > stream.max_age_ns
+            return _ANY_TIME
+        if spec.key not in self._needed:
+            age_ns = stream.age_ns(tick_ns)
+            if age_ns is None or age_ns > stream.max_age_ns:
+                return _ANY_TIME
+        settles_ns = stream.settles_ns if by_delay else None
+        return self._max_wait_ns if settles_ns is None else min(settles_ns, self._max_wait_ns)
 
     def _missing(self, spec: InputSpec, gap: Gap) -> MissingInput:
         age_s = float("inf") if gap.age_ns is None else gap.age_ns / NANOSECONDS
@@ -277,6 +319,13 @@ def _value(spec: InputSpec, stream: Stream, tick_ns: int) -> Array | Gap:
     if isinstance(value, Gap) or spec.image is not None:
         return value
     return value.astype(np.float32, copy=False)  # interpolation works in float64
+
+
+def _frozen(spec: InputSpec, watch: FrozenWatch) -> str:
+    return (
+        f"the same content under fresh stamps for {watch.frozen_s:.1f} s (max_frozen_s {spec.max_frozen_s:g}); its "
+        "driver or sensor hangs"
+    )
 
 
 def _joined(arrays: list[Array]) -> Array:

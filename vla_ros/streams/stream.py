@@ -14,8 +14,10 @@ from vla_ros.contract import AlignmentSpec
 from vla_ros.contract.types import has_header
 from vla_ros.data_types import NANOSECONDS, Array, DecodeError
 from vla_ros.messages.decode_failures import decode_message, unforeseen
+from vla_ros.messages.image_sizes import image_size
 from vla_ros.messages.stamps import header_stamp_ns
 from vla_ros.resampling import Blend, Gap, SampleBuffer, Stamped, hold, interpolate, nearest, window
+from vla_ros.streams.delay import DelayMeter
 from vla_ros.streams.late_samples import LateSample
 
 Deserialize = Callable[[bytes, str], Any]
@@ -25,6 +27,7 @@ SPAN_MARGIN_S = 1.0
 """How much longer than a tick can need samples are kept: the assembling thread may be late by this."""
 
 _RATE_SAMPLES = 64
+_AHEAD_NS = 10_000_000  # stamps ahead by more are told, where they are still used
 _MAX_LATE = 4096  # late samples kept for whoever publishes them
 _MAX_HELD = 4096  # messages that may come while a tick is assembled
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -45,6 +48,10 @@ class StreamStatus:
         unstamped: Messages refused because their header stamp is 0.
         overflows: Messages forgotten early, because more or larger ones came than are kept.
         late: Samples that came after a tick that would have used them was assembled.
+        delay_s: From a sample's stamp to its arrival, the median of the last; None where none came.
+        ahead: Messages refused because their stamps are ahead of their arrival.
+        waits_s: How long after a tick the stream is waited for at most, by what its delays were; None while that is
+            not known, or where a tick needs the sample after it: up to the contract's ``max_wait_s``.
         parts: (name, age in s of its newest sample) of what comes in separate messages, as joints of several drivers.
     """
 
@@ -58,6 +65,9 @@ class StreamStatus:
     unstamped: int
     overflows: int = 0
     late: int = 0
+    delay_s: float | None = None
+    waits_s: float | None = None
+    ahead: int = 0
     parts: tuple[tuple[str, float], ...] = ()
 
 
@@ -84,6 +94,10 @@ class Stream:
         max_age_s: Older than this at a tick, in s, a sample counts as missing.
         reach_s: How far before a tick samples are needed beyond `max_age_s` (windows, waiting), in s.
         has_window: Whether the value at a tick is a window of interpolated ones.
+
+    Attributes:
+        most_ahead_ns: By how much a stamp may be ahead of its arrival; None for any, as where time is simulated or a
+            bag's.
         deserialize: Bytes to message.
         decode: Message to array.
         blend: How two arrays are interpolated.
@@ -123,6 +137,11 @@ class Stream:
         self._assembled_ns: int | None = None
         self._late: deque[LateSample] = deque(maxlen=_MAX_LATE)
         self._n_late = 0
+        self._meter = DelayMeter()
+        self._n_ahead = 0
+        self._size: tuple[int, int] | None = None
+        self._first_size: tuple[int, int] | None = None
+        self.most_ahead_ns: int | None = None
 
     def push(self, raw: bytes, receive_ns: int) -> None:
         """Stamp and store a serialised message; one that comes while a tick is assembled came after it."""
@@ -169,6 +188,8 @@ class Stream:
                     f"{self._place}: header stamps are 0, so its samples have no time; stamp them in the "
                     "driver or set alignment.timeline to 'receive'",
                 )
+            elif self._is_ahead(stamp_ns, receive_ns):
+                self._refuse(raw, self._ahead(stamp_ns - receive_ns))
             elif self._store(raw, stamp_ns, receive_ns):
                 self._refusal = ""
             else:
@@ -187,9 +208,38 @@ class Stream:
         """Keep a message; return whether it was taken. Raises DecodeError."""
         before_ns = self._buffer.newest_ns
         taken = self._buffer.push(stamp_ns, Sample(raw), receive_ns, max(len(raw), self._value_bytes))
-        if taken and self._is_late(stamp_ns, before_ns, self._assembled_ns):
-            self._note_late("", stamp_ns, self._assembled_ns)
+        if taken:
+            self._meter.add(receive_ns - stamp_ns)
+            if self._is_late(stamp_ns, before_ns, self._assembled_ns):
+                self._note_late("", stamp_ns, self._assembled_ns)
         return taken
+
+    def _is_ahead(self, stamp_ns: int, receive_ns: int) -> bool:
+        """Whether a stamp is impossible: what it says was measured after it came."""
+        is_ahead = self.most_ahead_ns is not None and stamp_ns - receive_ns > self.most_ahead_ns
+        self._n_ahead += is_ahead
+        return is_ahead
+
+    def _ahead(self, ahead_ns: int) -> str:
+        return (
+            f"{self._place}: header stamps are {ahead_ns / NANOSECONDS:.3f} s ahead of their arrival; set the clock of "
+            "the computer that stamps them and of this one by one time server"
+        )
+
+    def warnings(self) -> list[str]:
+        """Say what is odd about messages that are used all the same."""
+        found = []
+        delay_ns = self._meter.median_ns
+        if self._by_header and delay_ns is not None and delay_ns < -_AHEAD_NS:
+            found.append(self._ahead(-delay_ns))
+        if self._size != self._first_size and self._size is not None and self._first_size is not None:
+            (h, w), (first_h, first_w) = self._size, self._first_size
+            aspect = " and their aspect ratio" if h * first_w != w * first_h else ""
+            found.append(
+                f"{self._place}: images have changed their size{aspect}, from {first_h}x{first_w} to {h}x{w} (height x "
+                "width); all are resized to the contract's"
+            )
+        return found
 
     def _is_late(self, stamp_ns: int, before_ns: int | None, assembled_ns: int | None) -> bool:
         """Whether the newest assembled tick would have had another value with a sample.
@@ -234,6 +284,14 @@ class Stream:
         newest_ns = self._buffer.newest_ns
         return newest_ns is not None and newest_ns >= tick_ns
 
+    @property
+    def settles_ns(self) -> int | None:
+        """How long after a tick nothing that belongs to it is on its way any more, by what the delays were, ns.
+
+        None while that is not known, and where the value at a tick depends on the sample after it.
+        """
+        return None if self._looks_ahead else self._meter.longest_ns
+
     def value_at(self, tick_ns: int) -> Array | Gap:
         """Return the stream's value at a tick, or why there is none.
 
@@ -277,6 +335,8 @@ class Stream:
         self._buffer.clear()
         self._refusal = ""
         self._assembled_ns = None
+        self._meter.clear()
+        self._size = self._first_size = None
 
     def status(self, now_ns: int) -> StreamStatus:
         """Return the counters."""
@@ -299,6 +359,9 @@ class Stream:
             self._unstamped,
             self._overflows,
             self._n_late,
+            _seconds(self._meter.median_ns),
+            _seconds(self.settles_ns),
+            self._n_ahead,
         )
 
     def _interpolated(self, resample: Callable[[], Array | Gap]) -> Array | Gap:
@@ -339,6 +402,8 @@ class Stream:
     def _value(self, sample: Sample) -> Array:
         """Decode a sample once; its value or what was wrong with it takes the place of its bytes."""
         if not isinstance(sample.content, np.ndarray | str):
+            self._size = image_size(sample.content, self.type_name) or self._size
+            self._first_size = self._first_size or self._size
             try:
                 sample.content = decode_message(
                     sample.content, self.type_name, self._place, self._deserialize, self._decode
@@ -349,3 +414,7 @@ class Stream:
         if isinstance(sample.content, str):
             raise DecodeError(sample.content)
         return sample.content
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / NANOSECONDS

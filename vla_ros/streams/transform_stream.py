@@ -53,6 +53,7 @@ class TransformStream(Stream):
         self._pending: deque[tuple[bytes, int, bool, int | None]] = deque(maxlen=_MAX_PENDING)
         self._edges: dict[str, tuple[str, SampleBuffer | Transform]] = {}
         self._dropped = self._n_static = 0
+        self._ahead_sentence = ""
 
     def push_static(self, raw: bytes, receive_ns: int) -> None:
         """Store a serialised message of /tf_static."""
@@ -127,6 +128,7 @@ class TransformStream(Stream):
         self._pending = deque((item for item in self._pending if item[2]), maxlen=_MAX_PENDING)
         self._refusal = ""
         self._assembled_ns = None
+        self._meter.clear()
 
     def static_status(self, topic: str) -> StreamStatus:
         """Return how many messages of static transforms came; they have no rate and no age."""
@@ -157,7 +159,8 @@ class TransformStream(Stream):
             self._decode_errors += 1
             self._refusal = str(unforeseen(self._place, reason))
             return
-        late = set()
+        late: set[str] = set()
+        self._ahead_sentence = ""
         for item in transforms:
             is_known = item.child in self._edges or len(self._edges) < MAX_TRANSFORMS
             if is_known and self._take(item, receive_ns, is_static, assembled_ns):
@@ -165,7 +168,7 @@ class TransformStream(Stream):
         if late and any(child in late for child, _ in self._way() or ()):
             stamp_ns = transforms[0].stamp_ns if self._by_stamp else receive_ns
             self._note_late(transforms[0].child, stamp_ns, assembled_ns)
-        self._refusal = ""
+        self._refusal = self._ahead_sentence
 
     def _take(self, item: StampedTransform, receive_ns: int, is_static: bool, assembled_ns: int | None) -> bool:
         """Keep a transform; return whether it came after a tick that it belongs to."""
@@ -177,6 +180,9 @@ class TransformStream(Stream):
         if stamp_ns == 0:
             self._unstamped += 1
             return False
+        if self._is_ahead(stamp_ns, receive_ns):
+            self._ahead_sentence = self._ahead(stamp_ns - receive_ns)
+            return False
         if parent != item.parent or not isinstance(edge, SampleBuffer):
             edge = SampleBuffer(self._buffer.span_ns)
             self._edges[item.child] = (item.parent, edge)
@@ -184,6 +190,7 @@ class TransformStream(Stream):
         if not edge.push(stamp_ns, item.value, receive_ns):
             self._drops += 1
             return False
+        self._meter.add(receive_ns - stamp_ns, item.child)
         return self._is_late(stamp_ns, before_ns, assembled_ns)
 
     def _way(self) -> list[tuple[str, bool]] | None:

@@ -1,7 +1,7 @@
 """A recipe's datasets, opened: features, statistics, episodes and windows. No policy, no loop."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,10 @@ def _open(recipe: Recipe, root: str, contract_file: str | None, place: str, sour
                 f"{', '.join(known)}.{hint}"
             )
     training, validation = split_episodes(dataset.n_episodes, recipe.dataset.validation_fraction, recipe.seed)
-    inputs = {key: features[key] for key in sources.values()}
+    # a camera's calibration, of the images as they are stored, lies in the dataset
+    inputs = {
+        key: replace(features[key], camera_info=dataset.features[stored[key]].camera_info) for key in sources.values()
+    }
     # of the training episodes only: validation must not leak into what the policy sees
     statistics = dict(dataset.statistics(training))
     if GOAL_IMAGE in inputs:

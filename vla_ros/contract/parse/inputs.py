@@ -109,11 +109,15 @@ def _of_stream(kind: MessageType, latched: bool) -> Context:
         "alignment": Narrow(default=_LATCH if latched else AlignmentSpec(_usual_method(kind))),
     }
     if not latched:
-        return {**common, "begins_episode": ABSENT, "on_new_goal": ABSENT, "camera": ABSENT, "default": ABSENT}
+        frozen = Narrow(default=1.0 if kind.form == "image" else 0.0)
+        absent = {"begins_episode": ABSENT, "on_new_goal": ABSENT, "camera": ABSENT, "default": ABSENT}
+        return {**common, **absent, "max_frozen_s": frozen}
     # an arm that was shown another goal should not go on towards the last one; words often only refine it
     return {
         **common,
         "max_age_s": given(NEVER_TOO_OLD_S),
+        "max_frozen_s": ABSENT,
+        "on_frozen": ABSENT,
         "begins_episode": Narrow(default=True),
         "on_new_goal": Narrow(default="zero" if kind.form == "image" else "keep"),
         "camera": Narrow() if kind.form == "image" else ABSENT,

@@ -10,6 +10,7 @@ from vla_ros.contract.schema.vocabulary import (
     LATE,
     REACTION,
     ROS_TYPE,
+    OnFrozen,
     OnMissing,
     OnNewGoal,
     RosNames,
@@ -195,6 +196,21 @@ class InputSpec:
             unhashed=REACTION,
         ),
     ] = "stop"
+    max_frozen_s: Annotated[
+        float,
+        About(
+            "The same content under fresh stamps for longer than this is what a sensor that hangs sends, and is told "
+            "in status and diagnostics; 0 for not at all. Not of a latched input.",
+            unit="s",
+            at_least=0,
+            unhashed=REACTION,
+            default="1.0 of images, else 0",
+        ),
+    ] = 0.0
+    on_frozen: Annotated[
+        OnFrozen,
+        About("Whether the value then counts as missing (`stop`) or is used all the same (`warn`).", unhashed=REACTION),
+    ] = "warn"
     frame: Annotated[
         str | None,
         named("Expected frame_id (REP-105); another one in a message is an error. Left out, it is not checked."),

@@ -7,6 +7,7 @@ from vla_ros.schema import About
 Alignment = Literal["hold", "nearest", "interpolate", "latch"]
 Timeline = Literal["header", "receive"]
 OnMissing = Literal["hold", "stop", "abort"]
+OnFrozen = Literal["warn", "stop"]
 OnNewGoal = Literal["keep", "zero"]
 Representation = Literal["displacement", "twist", "pose", "joint_position", "planar_twist", "trajectory"]
 Rotation = Literal["none", "rotation_vector", "quaternion", "rot6d"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
 from vla_ros.networks.attention.joint_attention import Expert
+from vla_ros.networks.hub_folders import hub_folder
 from vla_ros.networks.vision.image_tokens import PatchTokens, VisionTransformer
 
 _GEMMA_LAYER = {
@@ -36,23 +37,26 @@ _SIGLIP_LAYER = {
 }
 
 
-def load_transformers(name: str) -> nn.Module:
-    """Load a model in float32 by name or folder.
+def load_transformers(source: str) -> nn.Module:
+    """Load a model in float32: a folder, a name whose files are in the hub's cache, or ``download:NAME``.
 
     Raises:
-        ConfigError: transformers is not installed, or it cannot load this.
+        ConfigError: transformers is not installed, the model is not at hand, or it cannot be loaded.
     """
+    folder = hub_folder(source, "pretrained model")
     try:
         transformers = import_module("transformers")
     except ImportError as reason:
         raise ConfigError(
-            f"pretrained weights '{name}' need the package transformers, which is not installed."
+            f"pretrained weights '{source}' need the package transformers, which is not installed."
         ) from reason
     try:
-        model: nn.Module = transformers.AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+        model: nn.Module = transformers.AutoModel.from_pretrained(
+            str(folder), local_files_only=True, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError) as reason:
         raise ConfigError(
-            f"pretrained weights '{name}' cannot be loaded: {' '.join(str(reason).split())[:300]}"
+            f"pretrained weights '{source}' cannot be loaded: {' '.join(str(reason).split())[:300]}"
         ) from reason
     return model
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError
-from vla_ros.networks.built import check_built
-from vla_ros.registry import SENSORS
+from vla_ros.registry import SENSORS, check_built
 
 
 class SensorTokens(NamedTuple):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vla_ros.data_types import ConfigError, nearest_name
 from vla_ros.data_types.foreign_text import first_line
+from vla_ros.networks.hub_folders import hub_folder
 from vla_ros.networks.vision.backbones import Backbone
 from vla_ros.networks.weight_files import DOWNLOAD
 
@@ -172,15 +173,14 @@ class TransformersTower(Backbone):
         is_folder = Path(source).is_dir() and (Path(source) / "config.json").is_file()
         if not is_folder and name not in self.published_weights:
             return None
-        kind = getattr(_transformers(name), self.family.model)
+        kind, folder = getattr(_transformers(name), self.family.model), hub_folder(source, "vision tower")
         try:
             model, said = kind.from_pretrained(
-                name, local_files_only=not source.startswith(DOWNLOAD), output_loading_info=True,
-                dtype=torch.float32, trust_remote_code=False, **self.family.fixed,
+                str(folder), local_files_only=True, output_loading_info=True, dtype=torch.float32,
+                trust_remote_code=False, **self.family.fixed,
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError) as reason:
-            hint = "" if is_folder else f"; write '{DOWNLOAD}{name}' to fetch it, or name a folder"
-            raise ConfigError(f"vision tower '{name}' cannot be read: {first_line(reason)}{hint}.") from reason
+            raise ConfigError(f"vision tower '{name}' cannot be read: {first_line(reason)}.") from reason
         if said["missing_keys"]:
             raise ConfigError(f"vision tower '{name}': the weights lack {min(said['missing_keys'])} and others.")
         return cast("dict[str, Tensor]", model.state_dict())

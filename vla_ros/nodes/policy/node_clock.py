@@ -16,6 +16,8 @@ from rclpy.duration import Duration
 from vla_ros.data_types import NANOSECONDS
 
 _SLICE_S = 0.1  # longest sleep before looking whether to stop
+_STEP_NS = 50_000_000  # a time server slews by half a millisecond a second; more at once is a step
+_TOLD_S = 10.0  # how long a step is told
 
 
 class NodeClock:
@@ -31,6 +33,8 @@ class NodeClock:
         self._now_ns = clock.now().nanoseconds
         self._arrival_ns = time.monotonic_ns()
         self._listeners: list[Callable[[bool], None]] = []
+        self._ahead_ns = _system_ahead_ns()
+        self._stepped_ns, self._step = 0, ""
         threshold = JumpThreshold(
             min_forward=Duration(nanoseconds=1), min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
@@ -50,8 +54,18 @@ class NodeClock:
         """Return the node's time; 0 while simulated time has not begun."""
         return int(self._clock.now().nanoseconds)
 
+    @property
+    def step(self) -> str:
+        """A sentence on the last step of the system clock, for some seconds after it; empty otherwise."""
+        recent = time.monotonic_ns() - self._stepped_ns < _TOLD_S * NANOSECONDS
+        return self._step if recent else ""
+
     def listen(self, listener: Callable[[bool], None]) -> None:
-        """Call `listener` at every advance of simulated time, with True when time went back. It must not block."""
+        """Call `listener` at every advance of simulated time, with True when time went back. It must not block.
+
+        Under system time it is called with True when that clock was set, back or forward: what was stamped before and
+        what is stamped after have no times in common.
+        """
         self._listeners.append(listener)
 
     def close(self) -> None:
@@ -73,11 +87,26 @@ class NodeClock:
 
     def _wait_system(self, t_ns: int, stopped: Callable[[], bool]) -> int | None:
         while not stopped():
+            if self._was_set():
+                return None
             remaining_ns = t_ns - time.time_ns()
             if remaining_ns <= 0:
                 return -remaining_ns
             time.sleep(min(remaining_ns / NANOSECONDS, _SLICE_S))
         return None
+
+    def _was_set(self) -> bool:
+        """Whether the system clock was set since the last look; no callback of rclpy's tells that."""
+        ahead_ns = _system_ahead_ns()
+        moved_ns, self._ahead_ns = ahead_ns - self._ahead_ns, ahead_ns
+        if abs(moved_ns) < _STEP_NS:
+            return False
+        direction = "back" if moved_ns < 0 else "forward"
+        self._step = f"The system clock was set {direction} by {abs(moved_ns) / NANOSECONDS:.3f} s."
+        self._stepped_ns = time.monotonic_ns()
+        for listener in self._listeners:
+            listener(True)
+        return True
 
     def _wait_simulated(self, t_ns: int, stopped: Callable[[], bool]) -> int | None:
         with self._changed:
@@ -99,3 +128,11 @@ class NodeClock:
         went_back = jump.delta.nanoseconds < 0
         for listener in self._listeners:
             listener(went_back)
+
+
+def _system_ahead_ns() -> int:
+    """Return how far the system clock is ahead of the monotonic one, read while nothing else ran in between."""
+    while True:
+        begin_ns, now_ns, end_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if end_ns - begin_ns < _STEP_NS // 10:
+            return now_ns - end_ns

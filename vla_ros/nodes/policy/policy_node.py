@@ -191,7 +191,9 @@ class PolicyNode(LifecycleNode):
                 self.get_logger().error(cause)
                 self.trigger_deactivate()
                 self._say(cause)
-            elif self._active_periods == _SILENT_AFTER:
+            elif self._active_periods % _REPORTS_EVERY == 0:
+                session.count_publishers()
+            if self._active_periods == _SILENT_AFTER:
                 self._hint_at_transport(session)
         if session is not None and (late := session.runtime.pipeline.take_late()):
             message = late_message(late)

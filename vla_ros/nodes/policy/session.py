@@ -19,6 +19,8 @@ from vla_ros.messages.encoders import (
     is_telemetry,
     message_class,
 )
+from vla_ros.messages.forms.joints import JOINT_STATE
+from vla_ros.messages.forms.transforms import TF_MESSAGE
 from vla_ros.messages.qos import to_profile
 from vla_ros.messages.rclpy_deserialize import deserialize
 from vla_ros.nodes.common.parameters import Value
@@ -28,6 +30,9 @@ from vla_ros.runtime import ControlOutput, PolicyRuntime, RuntimeOptions, Runtim
 from vla_ros.runtime.loading import LoadedPolicy
 from vla_ros.safety import StopLatch
 from vla_ros_msgs.msg import EpisodeStatus
+
+_SHARED = (JOINT_STATE, TF_MESSAGE, "std_msgs/msg/String")
+"""Types of topics that several publishers may share: each joint, frame and instruction is one of theirs."""
 
 
 class PolicySession:
@@ -69,6 +74,7 @@ class PolicySession:
         self.threads = RuntimeThreads(self.runtime, self._publish, enabled)
         self.clock.listen(self._on_time)
         self.qos_problems: dict[str, str] = {}
+        self.crowded: dict[str, str] = {}
         self._episode: int | None = None
         self._latching = threading.Lock()  # goals take effect in the order in which they came
         self._subscriptions = [self._subscribe(index) for index in range(len(self.runtime.specs))]
@@ -104,6 +110,22 @@ class PolicySession:
             else:
                 self._node.destroy_publisher(publisher)
         self.loaded.predictor.close()
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return (topic, sentence) for what is odd about topics that are used all the same."""
+        return [*self.runtime.pipeline.warnings(), *self.qos_problems.items(), *self.crowded.items()]
+
+    def count_publishers(self) -> None:
+        """Look which inputs have several publishers; those of joints and transforms are meant to."""
+        for spec in self.runtime.specs:
+            n = 0 if spec.type in _SHARED else self._node.count_publishers(spec.topic)
+            if n > 1:
+                self.crowded[spec.topic] = (
+                    f"{spec.topic} ({spec.key}): has {n} publishers, whose messages are taken for one sensor's; stop "
+                    "all but one"
+                )
+            else:
+                self.crowded.pop(spec.topic, None)
 
     def set_instruction(self, instruction: str) -> None:
         """Tell the policy what to do; may take long.

@@ -42,6 +42,11 @@ def policy_status(session: PolicySession | None, *, active: bool, message: str, 
         return status
     now = control.status
     status.state, status.message = _STATES[now.state], now.message
+    if session.clock.step:
+        status.message = f"{session.clock.step} {status.message}".strip()
+    if not status.message and (odd := session.warnings()):
+        more = f" ({len(odd) - 1} more in the diagnostics)" if len(odd) > 1 else ""
+        status.message = f"{odd[0][1]}{more}"
     status.missing = [item.key for item in now.missing]
     status.ages = [item.age_s for item in now.missing]
     if session.clock.silent_s > _CLOCK_SILENT_S:
@@ -56,9 +61,12 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
     now_ns = session.clock.now_ns()
     missing = {item.topic: item for item in session.runtime.controller.status.missing}
     entries = [_node_entry(session, name, status)]
+    odd: dict[str, list[str]] = {}
+    for topic, sentence in session.warnings():
+        odd.setdefault(topic, []).append(sentence)
     for stream in session.runtime.pipeline.stream_status(now_ns):
         problem = missing.get(stream.topic)
-        text = str(problem) if problem else session.qos_problems.get(stream.topic, "")
+        text = "; ".join([str(problem)] if problem else odd.get(stream.topic, []))
         values = {
             "key": stream.key,
             "messages": stream.count,
@@ -68,7 +76,10 @@ def diagnostics(session: PolicySession, name: str, status: PolicyStatus) -> Diag
             "decode_errors": stream.decode_errors,
             "unstamped": stream.unstamped,
             "overflows": stream.overflows,
+            "ahead": stream.ahead,
             "late": stream.late,
+            "delay_ms": "" if stream.delay_s is None else f"{stream.delay_s * 1e3:.1f}",
+            "waits_ms": "max_wait_s" if stream.waits_s is None else f"{stream.waits_s * 1e3:.1f}",
             **{f"age_s of {name}": f"{age_s:.3f}" for name, age_s in stream.parts},
         }
         level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.WARN if text else DiagnosticStatus.OK

@@ -39,12 +39,16 @@ class SensorPublishers:
         contract: Topics, types, QoS.
         robot: The first; one of the same kind follows when the task changes.
 
+    Attributes:
+        unplugged: Keys of the inputs that are not published; may be replaced at any time.
+
     Raises:
         ConfigError: The robot has no source of an input; names the key and what is missing.
     """
 
     def __init__(self, node: Node, contract: RobotContract, robot: Robot) -> None:
         self._node, self._contract = node, contract
+        self.unplugged: frozenset[str] = frozenset()
         self._publishers: dict[str, Any] = {}
         self._windows: list[InputSpec] = []
         self._others: list[InputSpec] = []
@@ -78,7 +82,7 @@ class SensorPublishers:
     def publish_images(self, robot: Robot, stamp_ns: int, snapshot: Any) -> None:
         """Publish the images of a snapshot, or of the robot where it is None, and their CameraInfo."""
         encoded: list[tuple[str, Any]] = []
-        for spec in self._images:
+        for spec in self._plugged(self._images):
             if isinstance(robot, HasCameraInfo) and self._has_info and spec.image is not None:
                 info = serialize(robot.camera_info(spec, stamp_ns), CAMERA_INFO)
                 encoded.append((info_topic(spec), info))
@@ -90,7 +94,11 @@ class SensorPublishers:
         self._send(encoded)
 
     def _publish(self, robot: Robot, specs: list[InputSpec], stamp_ns: int) -> None:
-        self._send([(spec.topic, serialize(robot.message(spec, stamp_ns), spec.type)) for spec in specs])
+        self._send([(spec.topic, serialize(robot.message(spec, stamp_ns), spec.type)) for spec in self._plugged(specs)])
+
+    def _plugged(self, specs: list[InputSpec]) -> list[InputSpec]:
+        unplugged = self.unplugged
+        return [spec for spec in specs if spec.key not in unplugged] if unplugged else specs
 
     def _send(self, encoded: Iterable[tuple[str, Any]]) -> None:
         for topic, message in encoded:  # bytes, or a message of rclpy

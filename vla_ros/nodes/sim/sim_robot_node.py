@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension
 
 from vla_ros.contract import load_contract
-from vla_ros.data_types import NANOSECONDS, UserError
+from vla_ros.data_types import NANOSECONDS, ConfigError, UserError
 from vla_ros.data_types.resources import resource_path
 from vla_ros.nodes.common.parameters import ParameterRow, declare_parameters
 from vla_ros.nodes.common.process import run_node, spin_until_signal
@@ -41,6 +43,7 @@ from vla_ros.sim.commands import CommandBuffer
 from vla_ros.sim.loop import LoopOptions, SimLoop
 from vla_ros.sim.noise import noise_scale
 from vla_ros.sim.robot import Robot, SimRequest, make_robot
+from vla_ros.sim.unplugged import unplugged_keys
 from vla_ros_msgs.msg import EpisodeStatus
 from vla_ros_msgs.srv import ResetEpisode, SetTask
 
@@ -105,8 +108,14 @@ PARAMETERS: tuple[ParameterRow, ...] = (
         "Whose decisions to publish at every tick for `expert_node`: the robot's scripted policy, or random actions",
         choices=("", "expert", "random"),
     ),
+    ParameterRow(
+        "unplugged",
+        "",
+        "Feature keys of inputs that are not published, with commas between them, as of sensors that are unplugged",
+        read_only=False,
+    ),
 )
-"""All are read when the node starts."""
+"""All but `unplugged` are read when the node starts."""
 
 
 def config_path(value: str) -> Path:
@@ -149,6 +158,9 @@ class SimRobotNode(Node):
         self._noise_scale = noise_scale(robot, contract)
         self.loop = SimLoop(robot, contract, buffer, self, options=options, make=make)
         self._sensors = SensorPublishers(self, contract, robot)
+        self._sensors.unplugged = unplugged_keys(value["unplugged"], contract)
+        self._contract = contract
+        self.add_on_set_parameters_callback(self._unplug)
         self._frames = FramePublisher(self, robot)
         self._commands = CommandSubscriber(
             self,
@@ -164,6 +176,15 @@ class SimRobotNode(Node):
         self._demonstrations = self.create_publisher(Float64MultiArray, DEMONSTRATION, QoSProfile(depth=10))
         self.create_service(ResetEpisode, "/sim/reset_episode", self._reset_episode)
         self.create_service(SetTask, "/sim/set_task", self._set_task)
+
+    def _unplug(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == "unplugged":
+                try:
+                    self._sensors.unplugged = unplugged_keys(str(parameter.value), self._contract)
+                except ConfigError as reason:
+                    return SetParametersResult(successful=False, reason=str(reason))
+        return SetParametersResult(successful=True)
 
     async def _reset_episode(
         self, request: ResetEpisode.Request, response: ResetEpisode.Response

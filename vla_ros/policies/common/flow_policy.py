@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vla_ros.contract import GOAL_IMAGE
 from vla_ros.networks import (
     CameraTokens,
     Context,
@@ -25,6 +26,7 @@ from vla_ros.networks import (
     block_starts,
     continue_context,
 )
+from vla_ros.networks.language.prefix_layout import PrefixLayout
 from vla_ros.networks.language.pretrained import copy_gemma, copy_patch_tokens, load_transformers
 from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import Batch, Policy, PolicyState, Request
@@ -53,6 +55,21 @@ class FlowPolicy(Policy):
         self.flow = FlowTokens(config.action_dim, action_width, math.prod(self.objective.raw_shape))
         self.prefix_expert = Expert(config.prefix_expert, config.attention)
         self.action_expert = Expert(config.action_expert, config.attention)
+
+    @property
+    def layout(self) -> PrefixLayout:
+        """What stands where before the actions: images, text and other sensors as one block, then proprioception."""
+        config = self.config
+        frames = [f" {frame}" if config.n_obs_steps > 1 else "" for frame in range(config.n_obs_steps)]
+        names = [f"{key}{frame}" for key in config.camera_keys for frame in frames]
+        names += [GOAL_IMAGE] if config.has_goal else []
+        spans = [(name, count, 0, True) for name, count in zip(names, self.cameras.tokens_of_image, strict=True)]
+        if config.text is not None:
+            spans.append(("text", config.text.length, 0, True))
+        if self.assemble.tokens_per_frame:
+            spans.append(("other sensors", config.n_obs_steps * self.assemble.tokens_per_frame, 0, True))
+        layout = PrefixLayout.of(*spans)
+        return layout.then(("proprioception", config.n_obs_steps, True)) if config.state_dim else layout
 
     def embed_context(self, observation: Batch, drop_goal_B: Tensor | None = None) -> Context:
         """Return the segments [images, text, other sensors] and [proprioception] of an observation.

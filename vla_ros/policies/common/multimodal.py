@@ -152,10 +152,14 @@ class MultimodalConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
         ),
     ] = 1
     pretrained_language: Annotated[
-        str | None, About("Name or folder of a transformers Gemma or PaliGemma to start from, or null.")
+        str | None,
+        About(
+            "Gemma or PaliGemma of transformers to start from: a folder, or a name read from the hub's cache "
+            "(`download:NAME` fetches it). Null starts from nothing."
+        ),
     ] = None
     pretrained_vision: Annotated[
-        str | None, About("Name or folder of a transformers SigLIP or PaliGemma to start from, or null.")
+        str | None, About("SigLIP or PaliGemma of transformers to start from, as `pretrained_language`.")
     ] = None
 
     @property
@@ -179,7 +183,7 @@ class MultimodalConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
     @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where training has hidden it now and then."""
-        return (GOAL_KEY,) if self.goal_dropout else ()
+        return (*super().optional_inputs, *((GOAL_KEY,) if self.goal_dropout else ()))
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:

@@ -14,11 +14,18 @@ from typing import Annotated, Any, cast
 import torch
 from torch import Tensor, nn
 
+from vla_ros.contract import FeatureSpec
 from vla_ros.data_types import ConfigError, ObservationError, nearest_name
-from vla_ros.policies.base import Batch, PolicyConfig, PolicyState
+from vla_ros.networks.fusion.absent import AbsentTokens, drop_modalities
+from vla_ros.networks.sensors.sensor_encoder import SensorEncoder, SensorTokens
+from vla_ros.policies.base import Batch, PolicyConfig, PolicyState, image_shape
 from vla_ros.registry import ENCODERS, MEMORIES, POOLINGS, SENSORS, MemoryName, SensorName, build_part
-from vla_ros.schema import About, Checked
+from vla_ros.schema import About, Checked, Only
 
+DEFAULT_ENCODERS = {"points": "pillars", "scan": "range_image", "imu": "lstm", "radar": "radar_points"}
+"""The encoder of a sensor that the recipe says nothing of, by the word after ``observation.`` in its key."""
+RASTERS = (("depth",), ("value",))
+"""Names of the features that are images of distances, or of other numbers; see `image.depth` and `image.map`."""
 SHARED = "shared"
 MEMORY = "memory/"
 """What the names of a memory's tensors in the policy's state begin with."""
@@ -41,28 +48,80 @@ class MemoryOptions(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokensConfig(PolicyConfig):
-    """Options of policies that read a sequence of tokens."""
+class SensorsConfig(PolicyConfig):
+    """Options of policies that see sensors besides images and proprioception."""
 
     sensors: Annotated[
         dict[str, SensorOptions],
-        About("Input → the encoder that makes tokens of it: point clouds, windows, or a vector apart from the state."),
+        About(
+            "Input → the encoder that makes tokens of it. A cloud, scan, window or radar that is left out gets the "
+            "default of its kind; a vector or an image that is named here is read as a sensor too."
+        ),
     ] = field(default_factory=dict)
-    memory: Annotated[
-        MemoryOptions | None, About("What remembers the tokens of an episode and lets later ones read them, or null.")
-    ] = None
+    optional: Annotated[
+        tuple[str, ...],
+        About(
+            "Sensors that an observation may lack: a learned token then stands in for each. Empty: none may be missing."
+        ),
+    ] = ()
+    modality_dropout: Annotated[
+        float,
+        About(
+            "Probability with which training hides each optional sensor of a sample.",
+            at_least=0,
+            below=1,
+            only=Only("with optional", lambda config: config.optional),
+        ),
+    ] = 0.2
 
     def __post_init__(self) -> None:
         for key in self.sensors:
             if key not in self.inputs:
                 known, hint = ", ".join(self.inputs), nearest_name(key, self.inputs)
                 raise ConfigError(f"sensors: '{key}' is not among the inputs: {known}.{hint}")
+        for key in self.optional:
+            if key not in self.encoded_inputs:
+                known, hint = ", ".join(self.encoded_inputs) or "(none)", nearest_name(key, self.encoded_inputs)
+                raise ConfigError(f"optional: '{key}' is not among the sensors: {known}.{hint}")
         super().__post_init__()
 
     @property
     def encoded_inputs(self) -> tuple[str, ...]:
-        """Inputs that a sensor encoder turns into tokens."""
-        return tuple(self.sensors)
+        """Inputs that a sensor encoder turns into tokens, in order."""
+        return tuple(
+            key for key, spec in self.inputs.items() if spec.kind in ("points", "window") or key in self.sensors
+        )
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """Sensors that an observation may lack, and what else the architecture can do without."""
+        return (*super().optional_inputs, *self.optional)
+
+    def sensor(self, key: str) -> SensorOptions:
+        """Return how a sensor becomes tokens: as `sensors` says, or by the default encoder of its kind.
+
+        Raises:
+            ConfigError: Its kind has no default.
+        """
+        if key in self.sensors:
+            return self.sensors[key]
+        if self.inputs[key].names in RASTERS:
+            raise ConfigError(
+                f"sensors: '{key}' is an image of one number a pixel and needs its encoder and height: "
+                "{encoder: raster, options: {rows: …}}, or range_doppler for a radar's map."
+            )
+        word = key.split(".")[1] if key.count(".") > 1 else ""
+        by_kind = {"points": "pillars", "window": "lstm"}
+        return SensorOptions(encoder=DEFAULT_ENCODERS.get(word, by_kind.get(self.inputs[key].kind, "linear")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensConfig(SensorsConfig):
+    """Options of policies that read a sequence of tokens."""
+
+    memory: Annotated[
+        MemoryOptions | None, About("What remembers the tokens of an episode and lets later ones read them, or null.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -141,12 +200,16 @@ class TokenAssembler(nn.Module):
 
     def __init__(self, config: TokensConfig, width: int) -> None:
         super().__init__()
-        self.keys = tuple(config.sensors)
+        self.keys = config.encoded_inputs
         self.steps = config.n_obs_steps
-        encoders = [_encoder(config, key, width) for key in self.keys]
+        self.optional, self.modality_dropout = config.optional, config.modality_dropout
+        self.shapes = {key: sensor_shape(config.inputs[key]) for key in self.keys}
+        encoders = list(build_sensor_encoders(config, width).values())
         self.encoders = nn.ModuleList(encoders)
         self.sensor_embedding_SD = nn.Parameter(torch.zeros(len(encoders), width)) if encoders else None
-        self.tokens_per_frame = sum(encoder.n_tokens for encoder in encoders)
+        self.absent = AbsentTokens(self.optional, width) if self.optional else None
+        # an optional sensor has one token more, which stands in for it
+        self.tokens_per_frame = sum(encoder.n_tokens for encoder in encoders) + len(self.optional)
         self.memory = _memory(config.memory, width) if config.memory is not None else None
         self.adds_nothing = not encoders and self.memory is None
 
@@ -156,10 +219,11 @@ class TokenAssembler(nn.Module):
         Raises:
             ObservationError: An encoder says other than it promised.
         """
-        parts = []
-        is_pad_BT = observation.get("is_pad")
-        for index, (key, encoder) in enumerate(zip(self.keys, self.encoders, strict=True)):
-            values = observation[key]
+        said: dict[str, SensorTokens] = {}
+        batch, frames = 0, 0
+        for key, encoder in zip(self.keys, self.encoders, strict=True):
+            values = self._values(observation, key)
+            batch, frames = values.shape[:2]
             tokens, valid = encoder(values.flatten(0, 1))
             wanted = (values.shape[0] * values.shape[1], encoder.n_tokens)
             if tuple(valid.shape) != wanted or tuple(tokens.shape[:2]) != wanted:
@@ -167,13 +231,32 @@ class TokenAssembler(nn.Module):
                     f"'{key}': its encoder gives tokens {list(tokens.shape)} and validity {list(valid.shape)}; "
                     f"expected [{wanted[0]}, {wanted[1]}, D] and [{wanted[0]}, {wanted[1]}]."
                 )
-            tokens_BTND = tokens.unflatten(0, values.shape[:2]) + cast("Tensor", self.sensor_embedding_SD)[index]
-            valid_BTN = valid.bool().unflatten(0, values.shape[:2])
+            # what stands for nothing may hold anything, even NaN, which an attention weight of zero would not stop
+            said[key] = SensorTokens(tokens.masked_fill(~valid.bool()[..., None], 0.0), valid.bool())
+        if self.absent is not None:
+            if self.training:
+                said = drop_modalities(said, self.optional, self.modality_dropout)
+            said = self.absent(said)
+        is_pad_BT = observation.get("is_pad")
+        parts = []
+        for index, (key, (tokens, valid)) in enumerate(said.items()):
+            tokens_BTND = (
+                tokens.reshape(batch, frames, *tokens.shape[1:]) + cast("Tensor", self.sensor_embedding_SD)[index]
+            )
+            valid_BTN = valid.reshape(batch, frames, -1)
             if is_pad_BT is not None:
                 valid_BTN = valid_BTN & ~is_pad_BT.bool()[..., None]
-            # what stands for nothing may hold anything, even NaN, which an attention weight of zero would not stop
             parts.append(TokenPart(key, tokens_BTND.masked_fill(~valid_BTN[..., None], 0.0), valid_BTN))
         return parts
+
+    def _values(self, observation: Batch, key: str) -> Tensor:
+        """Return a sensor's values, [B, T, ...]; NaN where an optional one is missing."""
+        if key in observation:
+            values: Tensor = observation[key]
+            return values
+        like = next(value for name, value in observation.items() if isinstance(value, Tensor) and "is_" not in name)
+        shape = (len(like), self.steps, *self.shapes[key])
+        return torch.full(shape, torch.nan, device=like.device)
 
     def forward(
         self, own: Sequence[TokenPart], observation: Batch, state: PolicyState | None = None
@@ -289,12 +372,29 @@ def joined_state(*parts: Mapping[str, Tensor] | None) -> dict[str, Tensor] | Non
     return {name: value for part in given for name, value in part.items()} if given else None
 
 
-def _encoder(config: TokensConfig, key: str, width: int) -> Any:
-    chosen, spec = config.sensors[key], config.inputs[key]
-    try:
-        return build_part(SENSORS, chosen.encoder, spec.shape, width, sizes={"n_tokens": 1}, **chosen.options)
-    except ConfigError as reason:
-        raise ConfigError(f"sensors.{key}: {reason}") from reason
+def build_sensor_encoders(config: SensorsConfig, width: int) -> dict[str, SensorEncoder]:
+    """Return an encoder for each of a policy's sensors, by feature key.
+
+    Args:
+        config: Names the sensors and their encoders.
+        width: D of their tokens.
+
+    Raises:
+        ConfigError: One cannot be built; names the sensor.
+    """
+    encoders: dict[str, SensorEncoder] = {}
+    for key in config.encoded_inputs:
+        chosen, shape = config.sensor(key), sensor_shape(config.inputs[key])
+        try:
+            encoders[key] = build_part(SENSORS, chosen.encoder, shape, width, sizes={"n_tokens": 1}, **chosen.options)
+        except ConfigError as reason:
+            raise ConfigError(f"sensors.{key}: {reason}") from reason
+    return encoders
+
+
+def sensor_shape(spec: FeatureSpec) -> tuple[int, ...]:
+    """Return the shape in which a policy gets one frame of a sensor's feature."""
+    return image_shape(spec) if spec.kind == "image" else spec.shape
 
 
 def _memory(chosen: MemoryOptions, width: int) -> nn.Module:

@@ -87,4 +87,7 @@ class GrpConfig(ActionObjectiveConfig, GoalCameraConfig, TokensConfig):
     @property
     def optional_inputs(self) -> tuple[str, ...]:
         """The goal's picture, where words took its place in training now and then."""
-        return (GOAL_KEY,) if self.has_goal and self.text is not None and self.goal_dropout else ()
+        return (
+            *super().optional_inputs,
+            *((GOAL_KEY,) if self.has_goal and self.text is not None and self.goal_dropout else ()),
+        )

@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from vla_ros.data_types import ConfigError
 from vla_ros.policies.common.action_objective import REGRESSED, ActionObjectiveConfig
-from vla_ros.policies.common.observation_tokens import check_shared_size
-from vla_ros.policies.common.sensor_inputs import SensorsConfig
+from vla_ros.policies.common.observation_tokens import SensorsConfig, check_shared_size
 from vla_ros.registry import EncoderName, FusionName, ObjectiveName
 from vla_ros.schema import About, Checked, Only
 
@@ -204,7 +203,7 @@ class MultiSensorConfig(SensorsConfig, ActionObjectiveConfig):
         """Names of what is fused, in order: ``vision``, the sensors' keys, ``state``, ``instruction``."""
         return (
             *(("vision",) if self.image_keys else ()),
-            *self.sensor_keys,
+            *self.encoded_inputs,
             *(("state",) if self.vector_keys else ()),
             *(("instruction",) if self.text is not None else ()),
         )

@@ -20,7 +20,7 @@ from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import Batch, LossOutput, Policy, PolicyConfig, PolicyOutput, PolicyState, Request
 from vla_ros.policies.common.action_objective import repeated
 from vla_ros.policies.common.every_frame import GruMemory, chunks_of_every_frame
-from vla_ros.policies.common.sensor_inputs import build_sensor_encoders
+from vla_ros.policies.common.observation_tokens import build_sensor_encoders
 from vla_ros.policies.common.text_input import sentence_vectors, text_sequence
 from vla_ros.policies.multi_sensor.config import MultiSensorConfig
 from vla_ros.policies.multi_sensor.model import MultiSensorVLA
@@ -111,7 +111,7 @@ class MultiSensorPolicy(Policy):
         chosen = {key: observation[key][:, frames] for key in config.inputs if key in observation}
         batch, length = next(iter(chosen.values())).shape[:2]
         flat = {key: value.flatten(0, 1) for key, value in chosen.items()}
-        values: dict[str, Any] = {key: flat[key] for key in config.sensor_keys if key in flat}
+        values: dict[str, Any] = {key: flat[key] for key in config.encoded_inputs if key in flat}
         if config.image_keys:
             values["vision"] = [flat[key] for key in config.image_keys]
         if config.vector_keys:

@@ -18,6 +18,7 @@ from vla_ros.networks import (
     joint_attention,
     token_positions,
 )
+from vla_ros.networks.language.prefix_layout import PrefixLayout
 from vla_ros.objectives.noise import Noised
 from vla_ros.policies.base import MOST_STEPS, Batch, LossOutput, PolicyConfig, PolicyOutput, Request
 from vla_ros.policies.common.flow_policy import FlowPolicy, named_context, named_segments
@@ -40,6 +41,11 @@ class Pi0Policy(FlowPolicy):
     pads_actions: ClassVar[bool] = True
     masks_cameras: ClassVar[bool] = True
     config: Pi0Config
+
+    @property
+    def layout(self) -> PrefixLayout:
+        """What stands where, the chunk last."""
+        return super().layout.then(("actions", self.config.action_horizon, True))
 
     def joint_velocity(self, context: Context, noised_BHA: Tensor, time_B: Tensor, valid_BH: Tensor) -> Tensor:
         """Predict velocities, float [B, H, A], with all segments in one pass: what training does, and no cache.
