@@ -16,8 +16,12 @@ setup: ## Build the environment in .venv: ROS 2 from wheels, interfaces, this pa
 demo: setup ## Let the shipped policy drive the simulated robot for 20 episodes
 	@$(BIN)/vla_ros demo
 
+# What starts no process of its own runs on all cores; what drives robots over DDS has the machine to itself.
 test: setup ## Run every test
-	@$(BIN)/python -m pytest
+	@status=0; \
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not ros and not egl" || status=1; \
+	$(BIN)/python -m pytest -m "slow or ros or egl" || status=1; \
+	exit $$status
 
 check: setup ## Lint, format, types, layers and the fast tests
 	@$(BIN)/ruff check .

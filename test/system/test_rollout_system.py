@@ -176,7 +176,8 @@ def test_a_policy_that_does_not_fit_the_robot_ends_the_rollout_with_its_sentence
 def test_an_interrupted_rollout_leaves_no_process_behind(checkpoint: Path, tmp_path: Path) -> None:
     arguments = ["rollout", "--checkpoint", str(checkpoint), "--output", str(tmp_path), "--episodes", "1"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "vla_ros.cli", *arguments],
+        # background jobs of a shell ignore the signal, and so would this process
+        ["env", "--default-signal=INT", sys.executable, "-m", "vla_ros.cli", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -29,7 +29,7 @@ _FLOW = {
     "text": None,
 }
 _STEPS = {"flow_steps": 4}
-_CHARACTERS = {"text": {"kind": "characters"}}
+_CHARACTERS = {"text": {"kind": "characters", "length": 25}}
 # Of a model that is nowhere: what the checkpoint knows must be enough.
 _SENTENCE = {"kind": "sentence_embedding", "source": "/not/installed", "width": 16}
 
@@ -41,12 +41,12 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bc_spherical": ("bc", {"hidden_dims": (16,), "coordinates": "spherical", **_MOTION}),
     "act": ("act_walkthrough", {**_ACT, "n_obs_steps": 2}),
     "act_cvae": ("act", {**_ACT, "cvae": True, "backbone": "cnn_coarse", "latent_dim": 4}),
-    "grp": ("grp", {**_GRP, "text": {"kind": "characters"}}),
+    "grp": ("grp", {**_GRP, "text": {"kind": "characters", "length": 32}}),
     "rt1": ("rt1", {**_RT1, "text": None}),
     "rt1_sentence": ("rt1", {**_RT1, "text": _SENTENCE}),
     "pi0": ("pi0", {**_FLOW, **_STEPS}),
     "flow_ar_flow": ("flow_ar", {**_FLOW, **_STEPS, "decode": "flow"}),
-    "flow_ar_autoregressive": ("flow_ar", {**_FLOW, **_CHARACTERS, "decode": "autoregressive", "bins": 64}),
+    "flow_ar_autoregressive": ("flow_ar", {**_FLOW, **_CHARACTERS, "decode": "autoregressive", "bins": 1024}),
     "pi0_diffusion": ("pi0", {**_FLOW, **_STEPS, "objective": "diffusion"}),
     "grp_goal": ("grp", {**_GRP, "text": None, "n_obs_steps": 1, "tanh": True}),
 }
