@@ -495,3 +495,26 @@ def test_only_what_no_checkpoint_named_is_downloaded(monkeypatch, is_saved):
     with pytest.raises(ConfigError, match="is not downloaded" if is_saved else "a name on its hub"):
         built.observation(observation("push"))
     assert asked == [("some/model", is_saved, False)]
+
+
+def test_instructions_that_nobody_saved_are_forgotten_before_they_fill_the_memory() -> None:
+    text = TextProcessor(TextSpec(kind="characters", length=16))
+    first = text(["go 0"])["task_tokens"]
+    for number in range(0, 5000, 50):
+        text([f"go {n}" for n in range(number, number + 50)])
+    assert len(text.instructions) <= 2000
+    assert text.instructions[:1000] == tuple(f"go {n}" for n in range(1000))  # those that a checkpoint saves
+    assert "go 4999" in text.instructions
+    computed = text.computed
+    assert torch.equal(text(["go 0"])["task_tokens"], first)
+    assert text.computed == computed
+    again = text(["go 1500", "go 3", "go 4990"])["task_tokens"]
+    fresh = TextProcessor(TextSpec(kind="characters", length=16))
+    assert torch.equal(again, fresh(["go 1500", "go 3", "go 4990"])["task_tokens"])
+
+
+def test_a_batch_larger_than_what_is_kept_is_answered_whole() -> None:
+    text = TextProcessor(TextSpec(kind="characters", length=16))
+    everything = [f"go {n}" for n in range(2500)]
+    assert len(text(everything)["task_tokens"]) == 2500
+    assert torch.equal(text(["go 7"])["task_tokens"], text(everything[:8])["task_tokens"][7:])

@@ -21,6 +21,8 @@ PREFIX = "text/"
 _SHOWN = 120  # characters
 SAVED = 1000
 """Instructions saved with a checkpoint, the first ones met; others are computed again where they are needed."""
+KEPT = 2 * SAVED
+"""Instructions known at a time, saved ones among them; whoever sends a new one each time makes the oldest others go."""
 
 
 class TextProcessor:
@@ -54,7 +56,11 @@ class TextProcessor:
         for instruction in instructions:
             if not isinstance(instruction, str):
                 raise ObservationError(f"'task' must hold strings, got {instruction!r}.")
-        self._learn([text for text in dict.fromkeys(instructions) if text not in self._rows])
+        needed = dict.fromkeys(instructions)
+        new = [text for text in needed if text not in self._rows]
+        if len(self._rows) + len(new) > KEPT:
+            self._forget(len(self._rows) + len(new) - KEPT, needed)
+        self._learn(new)
         index_B = torch.tensor([self._rows[text] for text in instructions])
         return {key: table[index_B].to(device) for key, table in self._tables.items()}
 
@@ -82,6 +88,16 @@ class TextProcessor:
                 self._tables[key] = torch.cat([self._tables[key], new]) if key in self._tables else new
         self._rows.update({text: len(self._rows) + number for number, text in enumerate(instructions)})
         self.computed += len(instructions)
+
+    def _forget(self, excess: int, needed: Mapping[str, Any]) -> None:
+        """Drop at least so many of the oldest instructions that are neither saved nor needed now, as far as any are."""
+        free = [text for text, row in self._rows.items() if row >= SAVED and text not in needed]
+        # more than asked for: making room copies the tables
+        dropped = set(free[: max(excess, SAVED // 2)])
+        kept = [text for text in self._rows if text not in dropped]
+        rows = torch.tensor([self._rows[text] for text in kept], dtype=torch.long)
+        self._tables = {key: table[rows] for key, table in self._tables.items()}
+        self._rows = {text: row for row, text in enumerate(kept)}
 
     def check_lengths(self, instructions: Iterable[str]) -> None:
         """Refuse instructions of which the policy would not read the end; others could then be the same to it.
